@@ -1,0 +1,286 @@
+//! The one profile model: what was seen, interned, before any format is chosen.
+//!
+//! Capture and window fill it through the `intern_*` methods; every encoder reads it. Each string-like
+//! thing is stored once, so that a million samples of the same stack cost one stack. A model per format
+//! was refused: sums would have to be kept right three times.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use spanprof_symbolizer::Frame;
+
+/// A profile of one or more processes over one window of time.
+#[derive(Debug, Clone, Default)]
+pub struct Profile {
+    /// When the window began, in nanoseconds since the Unix epoch.
+    pub start_unix_nanoseconds: u64,
+    /// How long the window was, in nanoseconds.
+    pub duration_nanoseconds: u64,
+    /// The interval between two on-CPU samples of one CPU, in nanoseconds; 0 where nothing was sampled.
+    pub period_nanoseconds: u64,
+    /// Lines for people, written into pprof's comments: version, backend, losses.
+    pub comments: Vec<String>,
+    modules: Interner<Module>,
+    locations: Interner<Location>,
+    stacks: Interner<Vec<LocationId>>,
+    label_sets: Interner<Vec<Label>>,
+    samples: HashMap<SampleKey, SampleValue>,
+}
+
+/// What kind of time a sample counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SampleKind {
+    /// Running on a CPU.
+    Cpu,
+    /// Blocked: from switch-out to wake-up.
+    OffCpu,
+    /// Runnable and not running: from wake-up or preemption to running.
+    RunQueue,
+}
+
+impl SampleKind {
+    /// All kinds, in the order in which pprof files hold their values.
+    pub const ALL: [SampleKind; 3] = [SampleKind::Cpu, SampleKind::OffCpu, SampleKind::RunQueue];
+
+    /// The name in files and on the command line: `cpu`, `off_cpu` or `run_queue`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SampleKind::Cpu => "cpu",
+            SampleKind::OffCpu => "off_cpu",
+            SampleKind::RunQueue => "run_queue",
+        }
+    }
+}
+
+/// A part of an object file that was mapped as code.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Module {
+    /// Where the mapping began in the process's address space.
+    pub start: u64,
+    /// Where it ended (exclusive).
+    pub end: u64,
+    /// The offset in the file of the mapping's first byte.
+    pub file_offset: u64,
+    /// The path as the process saw it, or `[vdso]`, `[kernel]`.
+    pub path: Arc<str>,
+    /// The GNU build id in lower-case hex; empty where the object has none.
+    pub build_id: Arc<str>,
+}
+
+/// One address with what it means.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Location {
+    /// The mapping that holds the address.
+    pub module: Option<ModuleId>,
+    /// The address in the process (already moved into the call for non-leaf frames).
+    pub address: u64,
+    /// The functions at this address, the innermost inlined one first. Never empty.
+    pub frames: Vec<Frame>,
+}
+
+/// One label on a sample: a contract name such as `span_id`, or an OpenTelemetry attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label {
+    /// The key; see the constants in [`label`].
+    pub key: Arc<str>,
+    /// The value.
+    pub value: LabelValue,
+}
+
+/// A label's value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LabelValue {
+    /// Text.
+    Text(Arc<str>),
+    /// A number without unit, such as a process id.
+    Number(i64),
+}
+
+/// The keys that spanprof's files use.
+pub mod label {
+    /// 32 lower-case hex characters.
+    pub const TRACE_ID: &str = "trace_id";
+    /// 16 lower-case hex characters.
+    pub const SPAN_ID: &str = "span_id";
+    /// The span's name, where a finished span told it.
+    pub const SPAN_NAME: &str = "span_name";
+    /// The thread's name (`comm`).
+    pub const THREAD_NAME: &str = "thread.name";
+    /// The thread's id, a number.
+    pub const THREAD_ID: &str = "thread.id";
+    /// The process id, a number.
+    pub const PID: &str = "pid";
+    /// What a blocked thread waited for.
+    pub const WAIT: &str = "wait";
+    /// The service, from the process context or the executable's name.
+    pub const SERVICE_NAME: &str = "service.name";
+    /// The topic or queue.
+    pub const DESTINATION: &str = "messaging.destination.name";
+    /// The consumer group.
+    pub const CONSUMER_GROUP: &str = "messaging.consumer.group.name";
+    /// The messaging operation in the system's own word.
+    pub const OPERATION: &str = "messaging.operation.name";
+}
+
+macro_rules! id {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(u32);
+
+        impl $name {
+            /// The position in the profile's table, from 0.
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+id!(/// A module of one profile.
+    ModuleId);
+id!(/// A location of one profile.
+    LocationId);
+id!(/// A stack of one profile.
+    StackId);
+id!(/// A set of labels of one profile.
+    LabelSetId);
+
+/// What makes two observations the same sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SampleKey {
+    /// The stack, leaf first.
+    pub stack: StackId,
+    /// The labels.
+    pub labels: LabelSetId,
+    /// The kind of time.
+    pub kind: SampleKind,
+}
+
+/// How much was observed under one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SampleValue {
+    /// The time, in nanoseconds.
+    pub nanoseconds: u64,
+    /// How many samples or blocks it came from.
+    pub count: u64,
+}
+
+impl Profile {
+    /// Stores a module once and gives its id.
+    pub fn intern_module(&mut self, module: Module) -> ModuleId {
+        ModuleId(self.modules.intern(module))
+    }
+
+    /// Stores a location once and gives its id.
+    pub fn intern_location(&mut self, location: Location) -> LocationId {
+        LocationId(self.locations.intern(location))
+    }
+
+    /// Stores a stack (leaf first) once and gives its id.
+    pub fn intern_stack(&mut self, stack: Vec<LocationId>) -> StackId {
+        StackId(self.stacks.intern(stack))
+    }
+
+    /// Stores a set of labels once and gives its id. The order given does not matter; of two labels with
+    /// the same key the first is kept, because pprof forbids a key to repeat.
+    pub fn intern_labels(&mut self, mut labels: Vec<Label>) -> LabelSetId {
+        labels.sort_by(|a, b| a.key.cmp(&b.key));
+        labels.dedup_by(|later, earlier| later.key == earlier.key);
+        LabelSetId(self.label_sets.intern(labels))
+    }
+
+    /// Adds time to a sample; zero time and zero count add nothing.
+    pub fn add(&mut self, key: SampleKey, nanoseconds: u64, count: u64) {
+        if nanoseconds == 0 && count == 0 {
+            return;
+        }
+        let value = self.samples.entry(key).or_default();
+        value.nanoseconds = value.nanoseconds.saturating_add(nanoseconds);
+        value.count = value.count.saturating_add(count);
+    }
+
+    /// All modules, in the order of their ids.
+    pub fn modules(&self) -> &[Module] {
+        self.modules.values()
+    }
+
+    /// All locations, in the order of their ids.
+    pub fn locations(&self) -> &[Location] {
+        self.locations.values()
+    }
+
+    /// The locations of a stack, leaf first.
+    pub fn stack(&self, id: StackId) -> &[LocationId] {
+        &self.stacks.values()[id.index()]
+    }
+
+    /// The labels of a set, sorted by key.
+    pub fn labels(&self, id: LabelSetId) -> &[Label] {
+        &self.label_sets.values()[id.index()]
+    }
+
+    /// A location by its id.
+    pub fn location(&self, id: LocationId) -> &Location {
+        &self.locations.values()[id.index()]
+    }
+
+    /// All samples in a stable order.
+    pub fn samples(&self) -> Vec<(SampleKey, SampleValue)> {
+        let mut samples: Vec<_> = self.samples.iter().map(|(key, value)| (*key, *value)).collect();
+        samples.sort_by_key(|(key, _)| *key);
+        samples
+    }
+
+    /// The sum of one kind of time over all samples, in nanoseconds.
+    pub fn total(&self, kind: SampleKind) -> u64 {
+        self.samples.iter().filter(|(key, _)| key.kind == kind).map(|(_, value)| value.nanoseconds).sum()
+    }
+
+    /// Whether nothing was observed.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+}
+
+impl Label {
+    /// A label with text.
+    pub fn text(key: &str, value: impl Into<Arc<str>>) -> Label {
+        Label { key: key.into(), value: LabelValue::Text(value.into()) }
+    }
+
+    /// A label with a number.
+    pub fn number(key: &str, value: i64) -> Label {
+        Label { key: key.into(), value: LabelValue::Number(value) }
+    }
+}
+
+/// Stores equal values once and numbers them from 0.
+#[derive(Debug, Clone)]
+struct Interner<T> {
+    values: Vec<T>,
+    positions: HashMap<T, u32>,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Interner { values: Vec::new(), positions: HashMap::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Interner<T> {
+    fn intern(&mut self, value: T) -> u32 {
+        if let Some(position) = self.positions.get(&value) {
+            return *position;
+        }
+        let position = self.values.len() as u32;
+        self.positions.insert(value.clone(), position);
+        self.values.push(value);
+        position
+    }
+
+    fn values(&self) -> &[T] {
+        &self.values
+    }
+}

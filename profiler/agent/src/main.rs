@@ -1,0 +1,2 @@
+//! The `spanprof` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Publishes a service's active span to any profiler that reads OpenTelemetry's thread context.

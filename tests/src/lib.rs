@@ -1,0 +1,1 @@
+//! Truth programs and end-to-end tests.
