@@ -211,6 +211,26 @@ impl Profile {
         self.locations.values()
     }
 
+    /// The id of the module at a position of [`Profile::modules`].
+    pub fn module_id(&self, position: usize) -> Option<ModuleId> {
+        (position < self.modules.values().len()).then_some(ModuleId(position as u32))
+    }
+
+    /// The id of the label set at a position of [`Profile::label_sets`].
+    pub fn label_set_id(&self, position: usize) -> Option<LabelSetId> {
+        (position < self.label_sets.values().len()).then_some(LabelSetId(position as u32))
+    }
+
+    /// All stacks (leaf first), in the order of their ids.
+    pub fn stacks(&self) -> &[Vec<LocationId>] {
+        self.stacks.values()
+    }
+
+    /// All sets of labels (each sorted by key), in the order of their ids.
+    pub fn label_sets(&self) -> &[Vec<Label>] {
+        self.label_sets.values()
+    }
+
     /// The locations of a stack, leaf first.
     pub fn stack(&self, id: StackId) -> &[LocationId] {
         &self.stacks.values()[id.index()]
@@ -253,6 +273,24 @@ impl Label {
     /// A label with a number.
     pub fn number(key: &str, value: i64) -> Label {
         Label { key: key.into(), value: LabelValue::Number(value) }
+    }
+}
+
+impl LabelValue {
+    /// The text, where it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            LabelValue::Text(text) => Some(text),
+            LabelValue::Number(_) => None,
+        }
+    }
+
+    /// The number, where it is one.
+    pub fn as_number(&self) -> Option<i64> {
+        match self {
+            LabelValue::Text(_) => None,
+            LabelValue::Number(number) => Some(*number),
+        }
     }
 }
 

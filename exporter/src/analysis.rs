@@ -1,0 +1,14 @@
+//! Sums over a profile: by span, by trace, by destination, by function.
+//!
+//! Pure functions, one pass over the samples each: the command line, the page and the summary print the same
+//! numbers because they ask here. Times are nanoseconds of the profile's window; a span that began before it
+//! was longer than what is seen here.
+
+mod functions;
+mod groups;
+mod spans;
+
+pub use functions::{FunctionTime, functions};
+pub use groups::Times;
+pub(crate) use groups::group;
+pub use spans::{DestinationTime, SpanTime, TraceTime, destinations, spans, traces};

@@ -1,0 +1,95 @@
+//! Time by function.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use spanprof_symbolizer::FrameKind;
+
+use super::groups::Times;
+use crate::filter::SampleFilter;
+use crate::profile::Profile;
+use crate::runtime::is_runtime;
+
+/// How much time was spent in one function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunctionTime {
+    /// The function's name.
+    pub function: Arc<str>,
+    /// Its source file, where one is known.
+    pub file: Option<Arc<str>>,
+    /// What sort of code it is.
+    pub kind: FrameKind,
+    /// Whether it belongs to a runtime rather than to the application.
+    pub is_runtime: bool,
+    /// Time at its own lines: it was the innermost function.
+    pub own: Times,
+    /// Time in it and in what it called; recursion counts once.
+    pub total: Times,
+}
+
+/// Time by function over the samples that the filter means: most own time first, then most total time.
+pub fn functions(profile: &Profile, filter: &SampleFilter) -> Vec<FunctionTime> {
+    let meant = filter.over(profile);
+    let table = FunctionTable::new(profile);
+    let mut times = table.functions.clone();
+    // The last sample that counted a function: so that recursion counts once, without a set per sample.
+    let mut last_seen = vec![usize::MAX; times.len()];
+    for (position, (sample, value)) in profile.samples().into_iter().enumerate() {
+        if !meant[sample.labels.index()] {
+            continue;
+        }
+        let mut is_leaf = true;
+        for location in profile.stack(sample.stack) {
+            for function in &table.by_location[location.index()] {
+                if is_leaf {
+                    times[*function].own.add(sample.kind, value.nanoseconds);
+                    is_leaf = false;
+                }
+                if last_seen[*function] != position {
+                    last_seen[*function] = position;
+                    times[*function].total.add(sample.kind, value.nanoseconds);
+                }
+            }
+        }
+    }
+    times.retain(|function| function.total.total_ns() > 0);
+    times.sort_by(|a, b| {
+        let own = b.own.total_ns().cmp(&a.own.total_ns());
+        let total = b.total.total_ns().cmp(&a.total.total_ns());
+        own.then(total).then_with(|| (&a.function, &a.file).cmp(&(&b.function, &b.file)))
+    });
+    times
+}
+
+/// The profile's functions, and which of them stand at each location (innermost first).
+struct FunctionTable {
+    functions: Vec<FunctionTime>,
+    by_location: Vec<Vec<usize>>,
+}
+
+impl FunctionTable {
+    fn new(profile: &Profile) -> FunctionTable {
+        let mut numbers = HashMap::new();
+        let mut functions = Vec::new();
+        let mut by_location = Vec::with_capacity(profile.locations().len());
+        for location in profile.locations() {
+            let mut at_location = Vec::with_capacity(location.frames.len());
+            for frame in &location.frames {
+                let key = (frame.function.clone(), frame.file.clone());
+                at_location.push(*numbers.entry(key).or_insert_with(|| {
+                    functions.push(FunctionTime {
+                        function: frame.function.clone(),
+                        file: frame.file.clone(),
+                        kind: frame.kind,
+                        is_runtime: is_runtime(frame),
+                        own: Times::default(),
+                        total: Times::default(),
+                    });
+                    functions.len() - 1
+                }));
+            }
+            by_location.push(at_location);
+        }
+        FunctionTable { functions, by_location }
+    }
+}

@@ -1,0 +1,101 @@
+//! Folded stacks: one line per stack, root first, frames joined by `;`, then a space and nanoseconds.
+//!
+//! The text that every flame graph tool reads; the SVGs are drawn from it too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use crate::filter::{SampleFilter, text};
+use crate::profile::{LabelSetId, Profile, SampleKind, StackId, label};
+
+/// What stands below the first function of each stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FoldedRoot {
+    /// Nothing: stacks begin at the thread's first function.
+    #[default]
+    Function,
+    /// The service's name, so that several processes stay apart in one graph.
+    Service,
+    /// The service's name where the profile holds more than one, nothing otherwise.
+    ServiceIfSeveral,
+}
+
+/// One kind of time as folded text, lines sorted, equal stacks added up.
+pub fn folded(profile: &Profile, kind: SampleKind, filter: &SampleFilter, root: FoldedRoot) -> String {
+    let mut output = String::new();
+    for (stack, nanoseconds) in folded_stacks(profile, kind, filter, root) {
+        // Writing into a string can't fail.
+        let _ = writeln!(output, "{stack} {nanoseconds}");
+    }
+    output
+}
+
+/// The same as pairs of stack and nanoseconds.
+pub(crate) fn folded_stacks(
+    profile: &Profile,
+    kind: SampleKind,
+    filter: &SampleFilter,
+    root: FoldedRoot,
+) -> BTreeMap<String, u64> {
+    let meant = filter.over(profile);
+    let by_service = match root {
+        FoldedRoot::Function => false,
+        FoldedRoot::Service => true,
+        FoldedRoot::ServiceIfSeveral => has_several_services(profile),
+    };
+    let mut stacks: BTreeMap<(StackId, Option<&str>), u64> = BTreeMap::new();
+    for (key, value) in profile.samples() {
+        if key.kind == kind && meant[key.labels.index()] && value.nanoseconds > 0 {
+            let service = by_service.then(|| service(profile, key.labels));
+            let sum = stacks.entry((key.stack, service)).or_default();
+            *sum = sum.saturating_add(value.nanoseconds);
+        }
+    }
+    let mut lines = BTreeMap::new();
+    for ((stack, service), nanoseconds) in stacks {
+        let sum: &mut u64 = lines.entry(line(profile, stack, service)).or_default();
+        *sum = sum.saturating_add(nanoseconds);
+    }
+    lines
+}
+
+fn service(profile: &Profile, labels: LabelSetId) -> &str {
+    text(profile.labels(labels), label::SERVICE_NAME).unwrap_or("[unknown service]")
+}
+
+fn has_several_services(profile: &Profile) -> bool {
+    let services: BTreeSet<_> =
+        profile.label_sets().iter().filter_map(|labels| text(labels, label::SERVICE_NAME)).collect();
+    services.len() > 1
+}
+
+fn line(profile: &Profile, stack: StackId, service: Option<&str>) -> String {
+    let mut line = String::new();
+    let mut push = |name: &str| {
+        if !line.is_empty() {
+            line.push(';');
+        }
+        line.extend(name.chars().map(sanitised));
+    };
+    if let Some(service) = service {
+        push(service);
+    }
+    for location in profile.stack(stack).iter().rev() {
+        for frame in profile.location(*location).frames.iter().rev() {
+            push(&frame.function);
+        }
+    }
+    if profile.stack(stack).is_empty() {
+        push("[no stack]");
+    }
+    line
+}
+
+/// `;` parts frames and a line end parts stacks; neither may stand inside a name.
+fn sanitised(character: char) -> char {
+    match character {
+        ';' => ':',
+        other if other.is_control() => ' ',
+        other => other,
+    }
+}

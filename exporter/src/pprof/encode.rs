@@ -1,0 +1,56 @@
+//! Writes a profile as a pprof file.
+//!
+//! Samples of one stack and one label set become a single sample with three values. The output depends on
+//! the profile alone (no clock, no random order), so that two runs of the encoder can be compared.
+
+use std::io::Write;
+
+use flate2::{Compression, GzBuilder};
+use prost::Message;
+
+use super::builder::{ProfileBuilder, SampleRow, signed};
+use super::message::PprofProfile;
+use crate::profile::{Profile, SampleKind};
+
+/// The profile as a gzip-compressed pprof file, as tools expect it on disk.
+pub fn encode(profile: &Profile) -> Vec<u8> {
+    gzip(&encode_uncompressed(profile))
+}
+
+/// The profile as a bare pprof message.
+pub fn encode_uncompressed(profile: &Profile) -> Vec<u8> {
+    message(profile).encode_to_vec()
+}
+
+/// Compresses without file name or time, so that equal input gives equal output.
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder =
+        GzBuilder::new().write(Vec::with_capacity(bytes.len() / 2 + 64), Compression::default());
+    // Writing into a vector can't fail.
+    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    written.unwrap_or_default()
+}
+
+fn message(profile: &Profile) -> PprofProfile {
+    let mut builder = ProfileBuilder::new(profile, &SampleKind::ALL, true);
+    for comment in &profile.comments {
+        builder.comment(comment);
+    }
+    if let Some(kind) = SampleKind::ALL.into_iter().find(|kind| profile.total(*kind) > 0) {
+        builder.default_column(kind);
+    }
+    let samples = profile.samples();
+    for group in samples.chunk_by(|(a, _), (b, _)| (a.stack, a.labels) == (b.stack, b.labels)) {
+        let mut values = vec![0; SampleKind::ALL.len()];
+        for (key, value) in group {
+            values[key.kind as usize] = signed(value.nanoseconds);
+        }
+        if values.iter().all(|value| *value == 0) {
+            continue;
+        }
+        let key = group[0].0;
+        let labels = profile.labels(key.labels).iter().map(|label| (&*label.key, &label.value)).collect();
+        builder.sample(SampleRow { stack: key.stack, values, labels });
+    }
+    builder.finish()
+}

@@ -1,0 +1,240 @@
+//! The page in a real browser: what a person clicks, types and sees.
+//!
+//! Set `SPANPROF_SCREENSHOTS` to a directory to keep pictures of each state.
+
+mod browser;
+mod sample;
+
+use std::path::PathBuf;
+
+use browser::{Browser, Theme};
+use spanprof_exporter::page::{Loss, PageDetails, render};
+use spanprof_exporter::{Profile, SampleKind};
+
+/// A page on disk, gone when dropped.
+struct Report {
+    _directory: tempfile::TempDir,
+    file: PathBuf,
+}
+
+fn report(profile: &Profile, details: &PageDetails) -> Report {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("report.html");
+    std::fs::write(&file, render(profile, details)).expect("the page is written");
+    Report { _directory: directory, file }
+}
+
+fn details() -> PageDetails {
+    let loss = |cause: &str, count| Loss { cause: cause.into(), count };
+    PageDetails {
+        title: String::new(),
+        source: "spanprof record --name orders --seconds 10".into(),
+        losses: vec![
+            loss("samples lost because the ring buffer was full", 0),
+            loss("stacks truncated at 1,000 frames", 3),
+            loss("contexts torn while they were read", 0),
+        ],
+    }
+}
+
+/// The number of milliseconds in a text such as `1,234.5 ms` or `12.3 s`.
+fn milliseconds(text: &str) -> f64 {
+    let number: f64 = text.split(' ').next().unwrap().replace(',', "").parse().unwrap();
+    if text.ends_with(" ms") { number } else { number * 1000.0 }
+}
+
+/// Asserts that nothing failed in the page and that it asked for nothing but itself.
+fn assert_quiet(browser: &mut Browser) {
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    let foreign: Vec<_> =
+        browser.requested().into_iter().filter(|address| !address.starts_with("file://")).collect();
+    assert!(foreign.iter().all(|address| address == "about:blank"), "the page asked for {foreign:?}");
+}
+
+#[test]
+fn a_click_on_a_span_shows_its_flame_graph_alone_and_a_button_leads_back() {
+    let Some(mut browser) = Browser::start("a_click_on_a_span_shows_its_flame_graph_alone") else { return };
+    let profile = sample::orders();
+    let report = report(&profile, &details());
+    browser.dress(1440, 1000, Theme::Light);
+    browser.open(&report.file, "");
+    browser.screenshot("light.png");
+    let all: u64 = SampleKind::ALL.iter().map(|kind| profile.total(*kind)).sum();
+    let shown = milliseconds(&browser.text(".kind.all .amount"));
+    assert!((shown - all as f64 / 1e6).abs() <= all as f64 / 1e6 * 0.01, "{shown} ms of {all} ns");
+    assert_eq!(browser.evaluate("document.querySelectorAll('#spans tbody tr').length"), 61);
+
+    browser.click("#spans tbody tr:first-child td.name");
+    browser.screenshot("span.png");
+    assert!(browser.text("#selection").contains(sample::LOCKED_SPAN));
+    assert!(browser.text("#flame-heading").contains("process orders.created"));
+    assert_eq!(milliseconds(&browser.text(".kind.all .amount")), 480.3);
+    assert_eq!(milliseconds(&browser.text(".kind.off_cpu .amount")), 430.0);
+    assert!(browser.evaluate("location.hash").as_str().unwrap().contains(sample::LOCKED_SPAN));
+
+    browser.click("#show-all");
+    assert_eq!(milliseconds(&browser.text(".kind.all .amount")), shown);
+    browser.evaluate("history.back()");
+    browser.settle();
+    assert!(browser.text("#selection").contains(sample::LOCKED_SPAN), "the back button leads back to the span");
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn a_pasted_link_opens_the_same_view() {
+    let Some(mut browser) = Browser::start("a_pasted_link_opens_the_same_view") else { return };
+    let report = report(&sample::orders(), &details());
+    browser.dress(1440, 1000, Theme::Dark);
+    browser.open(&report.file, &format!("kind=off_cpu&span={}&q=reserve&root=bottom&sort=cpu", sample::LOCKED_SPAN));
+    browser.screenshot("link-dark.png");
+    assert_eq!(browser.evaluate("document.querySelector('.kind.off_cpu input').checked"), true);
+    assert_eq!(browser.evaluate("document.querySelector('#search').value"), "reserve");
+    assert_eq!(browser.evaluate("document.querySelector('#flip').checked"), true);
+    assert!(browser.text("#matches").contains("100 %"), "{}", browser.text("#matches"));
+    let sorted = "document.querySelector('#spans th[aria-sort=descending]').innerText";
+    assert!(browser.evaluate(sorted).as_str().unwrap().starts_with("On CPU"));
+    browser.open(&report.file, "span=ffffffffffffffff");
+    assert!(browser.text("#flame-heading").contains("no span ffffffffffffffff"));
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn search_tells_matches_and_their_share_of_the_time() {
+    let Some(mut browser) = Browser::start("search_tells_matches_and_their_share") else { return };
+    let report = report(&sample::orders(), &details());
+    browser.dress(1440, 1000, Theme::Light);
+    browser.open(&report.file, &format!("span={}", sample::LOCKED_SPAN));
+    browser.press("/");
+    browser.type_text("inventory::reserve");
+    assert_eq!(browser.text("#matches"), "no match");
+    browser.press("Escape");
+    browser.type_text("Inventory::reserve");
+    browser.screenshot("search.png");
+    // 430.0 of 480.3 ms.
+    assert_eq!(browser.text("#matches"), "1 function in 1 frame · 89.5 % · 430.0 ms");
+    browser.press("Escape");
+    assert_eq!(browser.text("#matches"), "");
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn runtime_frames_are_hidden_until_they_are_asked_for() {
+    let Some(mut browser) = Browser::start("runtime_frames_are_hidden_until_asked_for") else { return };
+    let report = report(&sample::orders(), &details());
+    browser.dress(1440, 1000, Theme::Dark);
+    browser.open(&report.file, "q=tokio::runtime");
+    let total = browser.text(".kind.all .amount");
+    let hidden = browser.evaluate("document.querySelector('.spacer').offsetHeight").as_f64().unwrap();
+    assert!(browser.text("#matches").contains("hidden runtime frames"));
+    browser.click("#hide-runtime");
+    browser.screenshot("runtime-dark.png");
+    let shown = browser.evaluate("document.querySelector('.spacer').offsetHeight").as_f64().unwrap();
+    assert!(shown > 2.0 * hidden, "{shown} px with and {hidden} px without runtime frames");
+    assert!(browser.text("#matches").contains("frames"), "{}", browser.text("#matches"));
+    assert_eq!(browser.text(".kind.all .amount"), total, "hiding changes no sum");
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn the_flame_graph_is_used_by_pointer_and_by_keyboard() {
+    let Some(mut browser) = Browser::start("the_flame_graph_is_used_by_pointer_and_by_keyboard") else { return };
+    let report = report(&sample::orders(), &details());
+    browser.dress(1440, 1000, Theme::Dark);
+    browser.open(&report.file, "");
+    let corner = browser.evaluate("(() => { const b = document.querySelector('canvas').getBoundingClientRect(); return [b.x, b.y]; })()");
+    let (x, y) = (corner[0].as_f64().unwrap() + 40.0, corner[1].as_f64().unwrap() + 21.0 * 3.5);
+    browser.move_to(x, y);
+    browser.screenshot("dark.png");
+    let tooltip = browser.text("#tooltip");
+    assert!(tooltip.contains("orders::") && tooltip.contains("self") && tooltip.contains('%'), "{tooltip}");
+    assert!(tooltip.contains("/srv/orders/src/"), "{tooltip}");
+    browser.click_at(x, y);
+    assert!(browser.text("#crumbs").contains("everything"));
+    assert!(browser.evaluate("location.hash").as_str().unwrap().contains("zoom="));
+    browser.press("ArrowDown");
+    let focused = browser.text("#detail");
+    assert!(focused.contains("ms"), "{focused}");
+    browser.press("Enter");
+    assert!(!browser.evaluate("document.querySelector('#copy').hidden").as_bool().unwrap());
+    browser.press("c");
+    browser.evaluate("new Promise((done) => setTimeout(done, 0))");
+    assert_eq!(browser.text("#copy"), "Copied");
+    browser.press("Escape");
+    assert!(browser.evaluate("document.querySelector('#crumbs').hidden").as_bool().unwrap());
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn tables_sort_filter_and_say_so_to_screen_readers() {
+    let Some(mut browser) = Browser::start("tables_sort_filter_and_say_so_to_screen_readers") else { return };
+    let report = report(&sample::orders(), &details());
+    browser.dress(1024, 900, Theme::Light);
+    browser.open(&report.file, "");
+    browser.screenshot("1024.png");
+    let wider = browser.evaluate("document.documentElement.scrollWidth - innerWidth");
+    assert_eq!(wider, 0, "the page fits 1024 pixels");
+    assert!(browser.evaluate("document.querySelector('#spans caption').innerText.length").as_u64().unwrap() > 0);
+    assert_eq!(browser.evaluate("document.querySelectorAll('#spans thead th:not([scope=col])').length"), 0);
+    assert_eq!(browser.evaluate("document.querySelectorAll('#spans tbody tr > th[scope=row]').length"), 61);
+    browser.click("#spans thead th:nth-child(4) button");
+    assert_eq!(browser.evaluate("document.querySelector('#spans thead th:nth-child(4)').ariaSort"), "descending");
+    let first = browser.text("#spans tbody tr:first-child td:nth-child(4)");
+    browser.screenshot("1024-table.png");
+    browser.click("#spans thead th:nth-child(4) button");
+    let last = browser.text("#spans tbody tr:last-child td:nth-child(4)");
+    assert_eq!((first.as_str(), last.as_str()), ("265.0", "265.0"));
+    browser.click("#filter");
+    browser.type_text("socket charged");
+    let rows = browser.evaluate("document.querySelectorAll('#spans tbody tr').length");
+    assert_eq!(rows, 12);
+    assert!(browser.text("#spans .status").contains("12 of 61"));
+    browser.press("Escape");
+    assert_eq!(browser.evaluate("document.querySelectorAll('#spans tbody tr').length"), 61);
+    browser.click("#threads tbody tr:first-child td.of");
+    assert!(browser.text("#flame-heading").contains("thread"));
+    browser.screenshot("1024-thread.png");
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn an_empty_profile_says_in_words_why_it_is_empty() {
+    let Some(mut browser) = Browser::start("an_empty_profile_says_in_words_why") else { return };
+    let report = report(&Profile::default(), &PageDetails::default());
+    browser.dress(1280, 800, Theme::Light);
+    browser.open(&report.file, "");
+    browser.screenshot("empty.png");
+    assert!(browser.text("#flame-empty").contains("No samples"));
+    assert!(browser.text("#spans").contains("No thread published a span"));
+    browser.click(".kind.off_cpu input");
+    assert!(browser.text("#flame-empty").contains("No off-CPU samples"));
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn hostile_names_are_shown_as_text() {
+    let Some(mut browser) = Browser::start("hostile_names_are_shown_as_text") else { return };
+    let title = sample::HOSTILE[0].to_owned();
+    let losses = vec![Loss { cause: sample::HOSTILE[1].into(), count: 1 }];
+    let details = PageDetails { title: title.clone(), source: sample::HOSTILE[2].into(), losses };
+    let report = report(&sample::hostile(), &details);
+    browser.dress(1280, 900, Theme::Light);
+    browser.open(&report.file, "");
+    browser.screenshot("hostile.png");
+    assert_eq!(browser.text("#title"), title);
+    assert_eq!(browser.evaluate("typeof window.owned"), "undefined");
+    assert_eq!(browser.evaluate("document.images.length"), 0);
+    assert_eq!(browser.evaluate("document.scripts.length"), 2);
+    assert_eq!(browser.evaluate("document.querySelectorAll('#spans tbody tr').length"), 8);
+    let table = browser.text("#spans");
+    assert!(table.contains(sample::HOSTILE[1]) && table.contains("⟨U+202E⟩") && table.contains("␛[31m"));
+    assert_eq!(browser.evaluate("document.documentElement.scrollWidth - innerWidth"), 0);
+    for row in 1..=8 {
+        browser.click(&format!("#spans tbody tr:nth-child({row}) th"));
+        assert!(!browser.evaluate("document.querySelector('#selection').hidden").as_bool().unwrap());
+        assert_eq!(browser.evaluate("location.protocol"), "file:");
+        browser.evaluate("history.back()");
+        browser.settle();
+    }
+    browser.screenshot("hostile-after.png");
+    assert_quiet(&mut browser);
+}
