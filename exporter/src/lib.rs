@@ -4,6 +4,7 @@ pub mod analysis;
 mod cause;
 mod filter;
 mod folded;
+pub mod page;
 pub mod pprof;
 mod profile;
 pub mod runtime;

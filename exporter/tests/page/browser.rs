@@ -16,11 +16,15 @@ use serde_json::{Value, json};
 /// How long an answer may take before the browser counts as hung. Never what a test measures.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-const PROGRAMS: [&str; 4] =
-    ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", "/usr/bin/google-chrome-stable"];
+const PROGRAMS: [&str; 4] = [
+    "/usr/bin/chromium",
+    "/usr/bin/chromium-browser",
+    "/usr/bin/google-chrome",
+    "/usr/bin/google-chrome-stable",
+];
 
 /// A browser with one tab.
-pub struct Browser {
+pub(crate) struct Browser {
     child: Child,
     requests: ChildStdin,
     answers: Receiver<Value>,
@@ -32,7 +36,7 @@ pub struct Browser {
 
 /// Which colours the page is asked for.
 #[derive(Clone, Copy)]
-pub enum Theme {
+pub(crate) enum Theme {
     Light,
     Dark,
 }
@@ -40,7 +44,7 @@ pub enum Theme {
 impl Browser {
     /// Starts the browser. None, with the reason on stderr, where there is none to start: then the test that
     /// is named proves nothing, which is an error in CI.
-    pub fn start(test: &str) -> Option<Browser> {
+    pub(crate) fn start(test: &str) -> Option<Browser> {
         let Some(program) = PROGRAMS.iter().map(PathBuf::from).find(|path| path.exists()) else {
             eprintln!("NOT RUN: {test} needs Chromium (package `chromium`) and found none of {PROGRAMS:?}");
             assert!(std::env::var_os("CI").is_none(), "{test} could not run, and CI must run it");
@@ -90,8 +94,8 @@ impl Browser {
 
     fn attach(&mut self) {
         let target = self.call("Target.createTarget", json!({ "url": "about:blank" }));
-        let attached = self
-            .call("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
+        let attached =
+            self.call("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
         self.session = attached["sessionId"].as_str().expect("a session").to_owned();
         for domain in ["Page", "Runtime", "Log", "Network"] {
             self.call(&format!("{domain}.enable"), json!({}));
@@ -99,7 +103,7 @@ impl Browser {
     }
 
     /// Asks the browser for something and waits for its answer; events that come meanwhile are kept.
-    pub fn call(&mut self, method: &str, parameters: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.next_id += 1;
         let id = self.next_id;
         let mut request = json!({ "id": id, "method": method, "params": parameters });
@@ -122,7 +126,7 @@ impl Browser {
     }
 
     /// Sets the window's size in pixels and the theme that the page is asked for.
-    pub fn dress(&mut self, width: u32, height: u32, theme: Theme) {
+    pub(crate) fn dress(&mut self, width: u32, height: u32, theme: Theme) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
         let value = match theme {
@@ -134,7 +138,7 @@ impl Browser {
     }
 
     /// Opens a file, with what follows `#` in its address, and waits until it is loaded.
-    pub fn open(&mut self, file: &Path, fragment: &str) {
+    pub(crate) fn open(&mut self, file: &Path, fragment: &str) {
         // Through a blank page, because a change of the fragment alone does not load a page again.
         for url in ["about:blank".to_owned(), format!("file://{}#{fragment}", file.display())] {
             self.events.retain(|event| event["method"] != "Page.loadEventFired");
@@ -148,12 +152,14 @@ impl Browser {
     }
 
     /// Waits until what was changed is on the screen.
-    pub fn settle(&mut self) {
-        self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))");
+    pub(crate) fn settle(&mut self) {
+        self.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))",
+        );
     }
 
     /// The value of an expression in the page; a promise is awaited.
-    pub fn evaluate(&mut self, expression: &str) -> Value {
+    pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let answer = self.call("Runtime.evaluate", parameters);
         assert!(answer["exceptionDetails"].is_null(), "{expression}: {}", answer["exceptionDetails"]);
@@ -161,13 +167,13 @@ impl Browser {
     }
 
     /// The text that a person sees in an element.
-    pub fn text(&mut self, selector: &str) -> String {
+    pub(crate) fn text(&mut self, selector: &str) -> String {
         let expression = format!("document.querySelector({}).innerText", json!(selector));
         self.evaluate(&expression).as_str().unwrap_or_default().to_owned()
     }
 
     /// Presses and releases the mouse in the middle of an element.
-    pub fn click(&mut self, selector: &str) {
+    pub(crate) fn click(&mut self, selector: &str) {
         let expression = format!(
             "(() => {{ const e = document.querySelector({}); e.scrollIntoView({{ block: 'center' }}); \
              const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()",
@@ -178,7 +184,7 @@ impl Browser {
     }
 
     /// Presses and releases the mouse at a point of the window.
-    pub fn click_at(&mut self, x: f64, y: f64) {
+    pub(crate) fn click_at(&mut self, x: f64, y: f64) {
         self.move_to(x, y);
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({ "type": kind, "x": x, "y": y, "button": "left", "clickCount": 1 });
@@ -188,13 +194,13 @@ impl Browser {
     }
 
     /// Moves the mouse to a point of the window.
-    pub fn move_to(&mut self, x: f64, y: f64) {
+    pub(crate) fn move_to(&mut self, x: f64, y: f64) {
         self.call("Input.dispatchMouseEvent", json!({ "type": "mouseMoved", "x": x, "y": y }));
         self.settle();
     }
 
     /// Presses and releases a key by the name that the page sees, such as `Enter` or `/`.
-    pub fn press(&mut self, key: &str) {
+    pub(crate) fn press(&mut self, key: &str) {
         let text = if key.chars().count() == 1 { key } else { "" };
         let down = json!({ "type": "keyDown", "key": key, "text": text });
         self.call("Input.dispatchKeyEvent", down);
@@ -203,13 +209,13 @@ impl Browser {
     }
 
     /// Types a text where the focus is.
-    pub fn type_text(&mut self, text: &str) {
+    pub(crate) fn type_text(&mut self, text: &str) {
         self.call("Input.insertText", json!({ "text": text }));
         self.settle();
     }
 
     /// Everything that went wrong so far: exceptions, errors and warnings of the console and of the policy.
-    pub fn complaints(&mut self) -> Vec<String> {
+    pub(crate) fn complaints(&mut self) -> Vec<String> {
         self.evaluate("0");
         let wrong = |event: &&Value| match event["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
@@ -221,7 +227,7 @@ impl Browser {
     }
 
     /// The addresses of everything that was asked for, but for `data:`.
-    pub fn requested(&mut self) -> Vec<String> {
+    pub(crate) fn requested(&mut self) -> Vec<String> {
         let requests = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
         let addresses = requests.filter_map(|event| event["params"]["request"]["url"].as_str());
         addresses.filter(|address| !address.starts_with("data:")).map(str::to_owned).collect()
@@ -229,7 +235,7 @@ impl Browser {
 
     /// Writes what the window shows into the directory that `SPANPROF_SCREENSHOTS` names, for people to look
     /// at; does nothing without it.
-    pub fn screenshot(&mut self, name: &str) {
+    pub(crate) fn screenshot(&mut self, name: &str) {
         let Some(directory) = std::env::var_os("SPANPROF_SCREENSHOTS") else { return };
         let picture = self.call("Page.captureScreenshot", json!({ "format": "png" }));
         let encoded = picture["data"].as_str().expect("a picture");

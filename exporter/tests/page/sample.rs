@@ -47,13 +47,13 @@ fn frame(name: &str) -> Frame {
 
 /// Fills a profile by names.
 #[derive(Default)]
-pub struct Maker {
-    pub profile: Profile,
+pub(crate) struct Maker {
+    pub(crate) profile: Profile,
 }
 
 impl Maker {
     /// A stack by its functions, root first.
-    pub fn stack(&mut self, names: &[&str]) -> StackId {
+    pub(crate) fn stack(&mut self, names: &[&str]) -> StackId {
         let locations = names
             .iter()
             .rev()
@@ -66,28 +66,28 @@ impl Maker {
     }
 
     /// A stack below a worker's frames.
-    pub fn worker_stack(&mut self, own: &[&str]) -> StackId {
+    pub(crate) fn worker_stack(&mut self, own: &[&str]) -> StackId {
         let names: Vec<&str> = WORKER.iter().chain(own).copied().collect();
         self.stack(&names)
     }
 
-    pub fn labels(&mut self, texts: &[(&str, &str)], thread: i64) -> LabelSetId {
+    pub(crate) fn labels(&mut self, texts: &[(&str, &str)], thread: i64) -> LabelSetId {
         let mut labels: Vec<Label> = texts.iter().map(|(key, value)| Label::text(key, *value)).collect();
         labels.push(Label::number(label::PID, 4242));
         labels.push(Label::number(label::THREAD_ID, thread));
         self.profile.intern_labels(labels)
     }
 
-    pub fn add(&mut self, stack: StackId, labels: LabelSetId, kind: SampleKind, nanoseconds: u64) {
+    pub(crate) fn add(&mut self, stack: StackId, labels: LabelSetId, kind: SampleKind, nanoseconds: u64) {
         self.profile.add(SampleKey { stack, labels, kind }, nanoseconds, 1 + nanoseconds / 10_101_010);
     }
 }
 
 /// The span of the sample whose time went into a lock.
-pub const LOCKED_SPAN: &str = "00000000000000a0";
+pub(crate) const LOCKED_SPAN: &str = "00000000000000a0";
 
 /// A consumer of orders, ten seconds long, with some sixty spans of five causes.
-pub fn orders() -> Profile {
+pub(crate) fn orders() -> Profile {
     let mut maker = Maker::default();
     maker.profile.start_unix_nanoseconds = 1_767_225_600_000_000_000;
     maker.profile.duration_nanoseconds = 10_004_000_000;
@@ -112,15 +112,27 @@ pub fn orders() -> Profile {
             (SampleKind::RunQueue, 12_000, VALIDATE),
             (SampleKind::OffCpu, 900, COMMIT),
         ],
-        &[(SampleKind::OffCpu, 251_000, SOCKET), (SampleKind::Cpu, 4_000, HASH), (SampleKind::RunQueue, 700, HASH)],
+        &[
+            (SampleKind::OffCpu, 251_000, SOCKET),
+            (SampleKind::Cpu, 4_000, HASH),
+            (SampleKind::RunQueue, 700, HASH),
+        ],
         &[(SampleKind::OffCpu, 120_000, SLEEP), (SampleKind::Cpu, 900, PARSE)],
-        &[(SampleKind::OffCpu, 42_000, FILE), (SampleKind::Cpu, 19_000, FILE), (SampleKind::RunQueue, 2_000, FILE)],
+        &[
+            (SampleKind::OffCpu, 42_000, FILE),
+            (SampleKind::Cpu, 19_000, FILE),
+            (SampleKind::RunQueue, 2_000, FILE),
+        ],
     ];
     for number in 0_u64..60 {
         let which = (number % 5) as usize;
-        let destination = ["orders.created", "orders.priced", "orders.charged", "orders.retried", "orders.archived"][which];
+        let destination =
+            ["orders.created", "orders.priced", "orders.charged", "orders.retried", "orders.archived"][which];
         let span = format!("{:016x}", 0xa0 + number);
-        let trace = format!("{:032x}", 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.wrapping_mul(number as u128 + 1));
+        let trace = format!(
+            "{:032x}",
+            0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.wrapping_mul(number as u128 + 1)
+        );
         let name = format!("process {destination}");
         let thread = 4243 + (number % 4) as i64;
         let labels = maker.labels(
@@ -132,7 +144,11 @@ pub fn orders() -> Profile {
                 (label::DESTINATION, destination),
                 (label::CONSUMER_GROUP, "billing"),
                 (label::OPERATION, "process"),
-                (label::THREAD_NAME, ["tokio-rt-worker", "tokio-rt-worker", "orders-blocking", "kafka-poll"][(number % 4) as usize]),
+                (
+                    label::THREAD_NAME,
+                    ["tokio-rt-worker", "tokio-rt-worker", "orders-blocking", "kafka-poll"]
+                        [(number % 4) as usize],
+                ),
             ],
             thread,
         );
@@ -163,7 +179,8 @@ fn fold_and_idle(maker: &mut Maker) {
     let parse: Vec<&str> = ["orders::consumer::process::{closure#0}"].iter().chain(PARSE).copied().collect();
     let stack = maker.worker_stack(&parse);
     maker.add(stack, folded, SampleKind::Cpu, 88_000_000);
-    let idle = maker.labels(&[(label::SERVICE_NAME, "orders"), (label::THREAD_NAME, "tokio-rt-worker")], 4243);
+    let idle =
+        maker.labels(&[(label::SERVICE_NAME, "orders"), (label::THREAD_NAME, "tokio-rt-worker")], 4243);
     let park = maker.stack(
         &WORKER[..12]
             .iter()
@@ -202,7 +219,8 @@ const VALIDATE: &[&str] = &[
     "<orders::rules::Rule<orders::rules::Price> as orders::rules::Check>::check",
     "orders::rules::within_limits",
 ];
-const HASH: &[&str] = &["orders::signing::verify", "sha2::sha256::compress256", "sha2::sha256::x86::digest_blocks"];
+const HASH: &[&str] =
+    &["orders::signing::verify", "sha2::sha256::compress256", "sha2::sha256::x86::digest_blocks"];
 const COMMIT: &[&str] = &["orders::store::commit", "<orders::store::Batch>::flush"];
 const SOCKET: &[&str] = &[
     "orders::payment::charge",
@@ -212,15 +230,18 @@ const SOCKET: &[&str] = &[
     "do_syscall_64",
     "schedule_timeout",
 ];
-const SLEEP: &[&str] = &["orders::retry::back_off", "std::thread::functions::sleep", "__GI___clock_nanosleep", "do_nanosleep"];
-const FILE: &[&str] = &["orders::archive::append", "<std::fs::File>::sync_all", "fsync", "entry_SYSCALL_64_after_hwframe"];
+const SLEEP: &[&str] =
+    &["orders::retry::back_off", "std::thread::functions::sleep", "__GI___clock_nanosleep", "do_nanosleep"];
+const FILE: &[&str] =
+    &["orders::archive::append", "<std::fs::File>::sync_all", "fsync", "entry_SYSCALL_64_after_hwframe"];
 
 /// As many frames as a large window has, of many crates, with spans.
-pub fn wide(frames: usize) -> Profile {
+pub(crate) fn wide(frames: usize) -> Profile {
     let mut maker = Maker::default();
     let crates = ["orders", "billing", "stock", "mail", "search", "report"];
-    let names: Vec<String> =
-        (0..4000).map(|number| format!("{}::module_{}::function_{number}", crates[number % 6], number % 97)).collect();
+    let names: Vec<String> = (0..4000)
+        .map(|number| format!("{}::module_{}::function_{number}", crates[number % 6], number % 97))
+        .collect();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move |limit: u64| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -246,7 +267,7 @@ pub fn wide(frames: usize) -> Profile {
 }
 
 /// Names as an attacker would choose them.
-pub const HOSTILE: [&str; 7] = [
+pub(crate) const HOSTILE: [&str; 7] = [
     "</script><script>window.owned = 1</script>",
     "<img src=x onerror=\"window.owned = 1\">",
     "\"'`{{data}}{{script}}<!-- <![CDATA[",
@@ -257,7 +278,7 @@ pub const HOSTILE: [&str; 7] = [
 ];
 
 /// The hostile names wherever a name can stand, and one of 64 KB.
-pub fn hostile() -> Profile {
+pub(crate) fn hostile() -> Profile {
     let mut maker = Maker::default();
     let long = "<a href='x'>&".repeat(5042);
     for name in HOSTILE.into_iter().chain([long.as_str()]) {

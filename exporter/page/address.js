@@ -1,0 +1,43 @@
+// What is shown, kept in the address after `#`, so that a link to it can be pasted anywhere and the
+// browser's back button works. Only what differs from the beginning is written.
+
+const BEGINNING = { kind: "all", span: "", thread: "", q: "", zoom: "", runtime: "hidden", root: "top", sort: "seen", order: "down", filter: "", threads: "seen", threadorder: "down" };
+
+function readAddress() {
+  const given = new URLSearchParams(window.location.hash.slice(1));
+  const state = { ...BEGINNING };
+  for (const name of Object.keys(BEGINNING)) if (given.has(name)) state[name] = given.get(name);
+  return state;
+}
+
+function addressOf(state) {
+  const kept = new URLSearchParams();
+  for (const [name, value] of Object.entries(BEGINNING)) if (state[name] !== value) kept.set(name, state[name]);
+  return "#" + kept.toString();
+}
+
+// `step`: whether the back button should come back to where we were.
+function writeAddress(state, step) {
+  const address = addressOf(state);
+  if (address === (window.location.hash || "#")) return;
+  if (step) window.history.pushState(null, "", address);
+  else window.history.replaceState(null, "", address);
+}
+
+// A zoom is the path of functions from the root, which stays true when other samples are filtered away.
+function zoomText(tree, node) {
+  return pathTo(tree, node).map((at) => tree.called[at].toString(36)).join(".");
+}
+
+// The deepest node of the path that this tree has.
+function zoomNode(tree, text) {
+  let node = 0;
+  if (text === "") return node;
+  for (const part of text.split(".")) {
+    const called = parseInt(part, 36);
+    const next = tree.children[node].find((child) => tree.called[child] === called);
+    if (next === undefined) break;
+    node = next;
+  }
+  return node;
+}
