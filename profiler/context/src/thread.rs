@@ -1,0 +1,287 @@
+//! The writer: publishes what the calling thread works on.
+//!
+//! Two ways, for two kinds of caller:
+//!
+//! * [`set`] and [`clear`] state what holds from now on. For hooks that are told of every change, such as
+//!   OpenTelemetry's context observer.
+//! * [`enter`] publishes until its [`Guard`] is dropped, then restores what was there before. For code that marks
+//!   its own spans.
+//!
+//! A thread uses one of them: a `set` or `clear` takes the thread over, and guards still open then restore nothing.
+//!
+//! **How a reader is kept from half a record.** A reader interrupts the thread, so only the order of the stores
+//! counts, as with a signal handler: the pointer is null while the record is rewritten, compiler fences keep the
+//! order, no CPU barrier is needed. Null instead of `valid = 0`, because a reader that sees null is done in one read;
+//! `valid` stays 1.
+//!
+//! **How a reader may skip the record.** The sequence word takes a new value at every change. A thread starts it at
+//! four times the monotonic clock in nanoseconds and a change costs more than a quarter of one, so no value comes
+//! again at the same address either, when a later thread gets the memory of one that ended. A pair (pointer,
+//! sequence) seen twice means the same contents.
+//!
+//! No function here allocates, locks or calls the kernel, but for one clock read at a thread's first use. None may be
+//! called from a signal handler: it might interrupt itself.
+
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use crate::attributes::Attributes;
+use crate::ids::{SpanContext, SpanId, TraceId};
+use crate::record::{MAXIMUM_ATTRIBUTES_SIZE, VALID};
+use crate::slot::{self, Block};
+
+/// Publishes a span without attributes for the calling thread. An invalid one (an id all zero) clears.
+#[inline]
+pub fn set(span: &SpanContext) {
+    let block = slot::block();
+    if !span.is_valid() {
+        return clear();
+    }
+    // SAFETY: the block is this thread's own and nothing else in the process refers to it.
+    unsafe {
+        let _ = withdraw(block);
+        (*block).guard = 0;
+        write_header(block, span, 0);
+        publish(block);
+    }
+}
+
+/// Publishes a span with attributes for the calling thread. An invalid span clears.
+#[inline]
+pub fn set_with_attributes(span: &SpanContext, attributes: &Attributes) {
+    let block = slot::block();
+    if !span.is_valid() {
+        return clear();
+    }
+    // SAFETY: the block is this thread's own and nothing else in the process refers to it.
+    unsafe {
+        let _ = withdraw(block);
+        (*block).guard = 0;
+        let size = append(block, 0, attributes);
+        write_header(block, span, size);
+        publish(block);
+    }
+}
+
+/// Publishes that the calling thread works on nothing.
+#[inline]
+pub fn clear() {
+    let block = slot::block();
+    // SAFETY: the block is this thread's own and nothing else in the process refers to it.
+    unsafe {
+        let _ = withdraw(block);
+        (*block).guard = 0;
+        advance(block);
+    }
+}
+
+/// What the calling thread publishes now.
+#[inline]
+pub fn current() -> Option<SpanContext> {
+    let block = slot::block();
+    // SAFETY: the block is this thread's own; the record is whole, as no writer is on the way on this thread.
+    unsafe {
+        let record = &raw const (*block).record;
+        if (*block).pointer.load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        Some(SpanContext::new(TraceId((*record).trace_id), SpanId((*record).span_id), (*record).flags))
+    }
+}
+
+/// Whether `otel_thread_ctx_v1` in this program or library is our slot.
+///
+/// `false` when another library linked beside us defines the symbol too; readers that go by the symbol then see that
+/// library's records, readers that go by our process context see ours.
+pub fn owns_standard_symbol() -> bool {
+    slot::owns_standard_symbol()
+}
+
+/// Publishes a span for the calling thread until the guard is dropped. Attributes of the span entered before stay:
+/// an inner span works on the same message.
+#[inline]
+pub fn enter(span: &SpanContext) -> Guard {
+    enter_and_append(span, None)
+}
+
+/// Publishes a span with attributes for the calling thread until the guard is dropped.
+///
+/// Attributes of the span entered before stay where these don't set the same key anew. If the record has no room
+/// for all, those entries that don't fit are left out.
+#[inline]
+pub fn enter_with_attributes(span: &SpanContext, attributes: &Attributes) -> Guard {
+    enter_and_append(span, Some(attributes))
+}
+
+#[inline]
+fn enter_and_append(span: &SpanContext, attributes: Option<&Attributes>) -> Guard {
+    let block = slot::block();
+    // SAFETY: the block is this thread's own and nothing else in the process refers to it.
+    unsafe {
+        let record = &raw const (*block).record;
+        let published = withdraw(block);
+        let before = Restorable {
+            span: SpanContext::new(TraceId((*record).trace_id), SpanId((*record).span_id), (*record).flags),
+            attributes_size: if published { (*record).attributes_size } else { 0 },
+            published,
+        };
+        if span.is_valid() {
+            let mut size = before.attributes_size;
+            if let Some(attributes) = attributes {
+                size = append(block, size, attributes);
+            }
+            write_header(block, span, size);
+            publish(block);
+        } else {
+            advance(block);
+        }
+        let stamp = (*block).sequence.load(Ordering::Relaxed);
+        let outer = std::mem::replace(&mut (*block).guard, stamp);
+        Guard { before, outer, stamp, not_send: PhantomData }
+    }
+}
+
+/// Keeps a span published; made by [`enter`]. Dropping it restores what was published before.
+///
+/// Guards of a thread are to be dropped in the reverse order of their making, which scopes do by themselves. If one
+/// is dropped while a later one is alive, nothing is published until the next change: better unknown than wrong.
+#[must_use = "the span is published only as long as the guard lives"]
+#[derive(Debug)]
+pub struct Guard {
+    before: Restorable,
+    outer: u64,
+    stamp: u64,
+    /// What it restores belongs to the thread that it was made on.
+    not_send: PhantomData<*const ()>,
+}
+
+#[derive(Debug)]
+struct Restorable {
+    span: SpanContext,
+    attributes_size: u16,
+    published: bool,
+}
+
+impl Drop for Guard {
+    #[inline]
+    fn drop(&mut self) {
+        let block = slot::block();
+        // SAFETY: the block is this thread's own and nothing else in the process refers to it.
+        unsafe {
+            if (*block).guard == 0 {
+                return;
+            }
+            let _ = withdraw(block);
+            if (*block).guard != self.stamp {
+                (*block).guard = 0;
+                advance(block);
+                return;
+            }
+            (*block).guard = self.outer;
+            if self.before.published {
+                write_header(block, &self.before.span, self.before.attributes_size);
+                publish(block);
+            } else {
+                advance(block);
+            }
+        }
+    }
+}
+
+/// Hides the record from readers, so that it may be written. Tells whether it was visible.
+///
+/// # Safety
+/// `block` is the calling thread's.
+#[inline(always)]
+unsafe fn withdraw(block: *mut Block) -> bool {
+    // SAFETY: the caller's promise.
+    let pointer = unsafe { &(*block).pointer };
+    let published = !pointer.load(Ordering::Relaxed).is_null();
+    pointer.store(ptr::null_mut(), Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
+    published
+}
+
+/// # Safety
+/// `block` is the calling thread's, and withdrawn.
+#[inline(always)]
+unsafe fn write_header(block: *mut Block, span: &SpanContext, attributes_size: u16) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let record = &raw mut (*block).record;
+        (*record).trace_id = span.trace_id.0;
+        (*record).span_id = span.span_id.0;
+        (*record).valid = VALID;
+        (*record).flags = span.flags;
+        (*record).attributes_size = attributes_size;
+    }
+}
+
+/// Writes attributes after the first `size` bytes and returns the new size. All of them where they fit, else as many
+/// whole entries as do.
+///
+/// # Safety
+/// `block` is the calling thread's, and withdrawn; `size` is at most [`MAXIMUM_ATTRIBUTES_SIZE`].
+#[inline]
+unsafe fn append(block: *mut Block, size: u16, attributes: &Attributes) -> u16 {
+    let mut bytes = attributes.as_bytes();
+    let room = MAXIMUM_ATTRIBUTES_SIZE - usize::from(size);
+    if bytes.len() > room {
+        bytes = whole_entries(bytes, room);
+    }
+    // SAFETY: the caller's promise, and the bytes fit.
+    unsafe {
+        let target = (&raw mut (*block).record.attributes).cast::<u8>().add(usize::from(size));
+        ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
+    }
+    size + bytes.len() as u16
+}
+
+#[cold]
+fn whole_entries(bytes: &[u8], room: usize) -> &[u8] {
+    let mut end = 0;
+    while let Some(length) = bytes.get(end + 1) {
+        let next = end + 2 + usize::from(*length);
+        if next > room {
+            break;
+        }
+        end = next;
+    }
+    &bytes[..end]
+}
+
+/// # Safety
+/// `block` is the calling thread's, and its record is whole.
+#[inline(always)]
+unsafe fn publish(block: *mut Block) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        advance(block);
+        compiler_fence(Ordering::SeqCst);
+        (*block).pointer.store(&raw mut (*block).record, Ordering::Relaxed);
+    }
+}
+
+/// Gives the sequence word a value that it never had.
+///
+/// # Safety
+/// `block` is the calling thread's.
+#[inline(always)]
+unsafe fn advance(block: *mut Block) {
+    // SAFETY: the caller's promise.
+    let sequence = unsafe { &(*block).sequence };
+    let mut value = sequence.load(Ordering::Relaxed);
+    if value == 0 {
+        value = first_sequence();
+    }
+    sequence.store(value + 1, Ordering::Relaxed);
+}
+
+#[cold]
+fn first_sequence() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec. On failure the zero stays, which costs only the protection against reuse.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64).wrapping_mul(4)
+}
