@@ -12,5 +12,6 @@
 
 pub mod arguments;
 pub mod clock;
+pub mod ping_pong;
 pub mod thread_facts;
 pub mod truth_program;
