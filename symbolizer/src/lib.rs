@@ -3,6 +3,7 @@
 mod frame;
 pub mod object;
 pub mod unwind;
+pub mod walk;
 
 pub use frame::{Frame, FrameKind};
 pub use object::ObjectFile;
