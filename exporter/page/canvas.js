@@ -56,7 +56,7 @@ class Picture {
     return colour;
   }
 
-  // `view`: tree, model, zoom, focus, hover, matched (or null), flip, top (rows scrolled away, in pixels).
+  // `view`: tree, model, title (the root's name), zoom, focus, hover, matched (or null), flip, top (rows scrolled away, in pixels).
   draw(view) {
     const { context, width, height } = this;
     const { tree } = view;
@@ -86,27 +86,28 @@ class Picture {
     const until = from + tree.total[view.zoom];
     const scale = this.width / tree.total[view.zoom];
     let at = lowerBound(nodes, (node) => tree.start[node] + tree.total[node] > from);
-    let strip = -1, stripKind = 0;
-    const flush = (end) => {
-      if (strip >= 0) {
-        this.context.fillStyle = this.shade(stripKind, "", true);
-        this.context.fillRect(strip, y, Math.max(THIN, end - strip), ROW - 1);
-        strip = -1;
-      }
+    let strip = -1, end = 0, kind = 0;
+    const flush = () => {
+      if (strip < 0) return;
+      this.context.fillStyle = this.shade(kind, "", true);
+      this.context.fillRect(strip, y, Math.max(THIN, end - strip), ROW - 1);
+      strip = -1;
     };
     for (; at < nodes.length && tree.start[nodes[at]] < until; at++) {
       const node = nodes[at];
       const x = (tree.start[node] - from) * scale;
       const wide = tree.total[node] * scale;
       if (wide < THIN) {
-        if (strip >= 0 && x - strip > 2) flush(x);
-        if (strip < 0) [strip, stripKind] = [x, mainKind(tree, node)];
+        // A strip never crosses a gap, and is cut every two pixels so that it shows each kind.
+        if (strip >= 0 && (x - end > THIN || x - strip > 2)) flush();
+        if (strip < 0) [strip, kind] = [x, mainKind(tree, node)];
+        end = x + wide;
         continue;
       }
-      flush(x);
+      flush();
       this.frame(view, node, x, wide, y, false);
     }
-    flush(strip >= 0 ? strip + THIN : 0);
+    flush();
   }
 
   frame(view, node, x, wide, y, above) {
@@ -114,10 +115,10 @@ class Picture {
     const { tree, model } = view;
     const called = tree.called[node];
     const hidden = isHidden(model, called);
-    const name = shortName(model, called);
+    const name = node === 0 ? view.title : shortName(model, called);
     const dim = view.matched !== null && view.matched[called] === 0;
     const gap = wide > 3 ? 1 : wide > 1.5 ? 0.5 : 0;
-    context.globalAlpha = dim ? 0.28 : above ? 0.6 : 1;
+    context.globalAlpha = dim ? 0.38 : above ? 0.6 : 1;
     if (node === 0) {
       context.fillStyle = this.dark ? "#35322d" : "#e9e5dc";
       context.fillRect(x, y, wide - gap, ROW - 1);

@@ -10,7 +10,7 @@ class Flame {
     this.spacer = element("div", { class: "spacer" }, this.canvas);
     box.append(this.spacer);
     this.picture = new Picture(this.canvas);
-    this.view = { model: null, tree: null, zoom: 0, focus: -1, hover: -1, matched: null, flip: false, top: 0 };
+    this.view = { model: null, tree: null, title: "", zoom: 0, focus: -1, hover: -1, matched: null, flip: false, top: 0 };
     this.asked = false;
     const theme = window.matchMedia("(prefers-color-scheme: dark)");
     this.picture.setTheme(theme.matches);
@@ -27,8 +27,8 @@ class Flame {
     this.canvas.addEventListener("blur", () => this.redraw());
   }
 
-  show(model, tree, zoom, flip) {
-    Object.assign(this.view, { model, tree, zoom, flip, focus: -1, hover: -1, matched: null });
+  show(model, tree, title, zoom, flip) {
+    Object.assign(this.view, { model, tree, title, zoom, flip, focus: -1, hover: -1, matched: null });
     this.tooltip.hidden = true;
     this.layout();
     this.scrollTo(zoom);
@@ -41,6 +41,7 @@ class Flame {
   }
 
   setZoom(node) {
+    this.hover(-1);
     this.view.zoom = node;
     this.scrollTo(node);
     this.redraw();
@@ -136,7 +137,7 @@ class Flame {
   describe(node) {
     const { model, tree } = this.view;
     const called = tree.called[node];
-    const lines = [element("strong", {}, model.names[called])];
+    const lines = [element("strong", {}, ...breakable(node === 0 ? this.view.title : model.names[called]))];
     const place = this.place(node);
     if (place) lines.push(element("div", { class: "place" }, place));
     if (isHidden(model, called) && called !== model.runtimeOnly) lines.push(element("div", { class: "place" }, model.flags[called] & KERNEL ? "kernel" : "runtime"));

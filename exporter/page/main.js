@@ -1,7 +1,8 @@
 // The page: one state, shown. Every change goes through `change`, which writes the address and draws.
 
+const HINT = "Click a frame to zoom in, one of its callers to zoom out. Keys: / search, arrows move, Enter zoom, C copy the stack, Esc back.";
 const $ = (id) => document.getElementById(id);
-let model, data, flame, spanTable, threadTable, state, tree, treeKey;
+let model, data, flame, spanTable, threadTable, state, tree, treeKey, tablesKey;
 
 function change(patch, step = false) {
   state = { ...state, ...patch };
@@ -97,7 +98,7 @@ function drawFlame(choice) {
   if (document.activeElement !== $("search")) $("search").value = state.q;
   const zoom = zoomNode(tree, state.zoom);
   if (flame.view.tree !== tree || flame.view.flip !== flip) {
-    flame.show(model, tree, zoom, flip);
+    flame.show(model, tree, choice.span >= 0 ? "this span" : choice.thread >= 0 ? "this thread" : "everything", zoom, flip);
     describeFocus(-1);
   } else if (flame.view.zoom !== zoom) {
     flame.setZoom(zoom);
@@ -129,8 +130,12 @@ function drawMatches(zoom, empty) {
 }
 
 function drawCrumbs(zoom, empty) {
-  const path = empty || zoom === 0 ? [] : pathTo(tree, zoom);
-  $("crumbs").hidden = path.length === 0;
+  $("crumbs").hidden = empty;
+  if (empty || zoom === 0) {
+    $("crumbs").replaceChildren(HINT);
+    return;
+  }
+  const path = pathTo(tree, zoom);
   const crumb = (node, name) => {
     const last = node === zoom;
     const button = element("button", { type: "button", class: "crumb", title: name, "aria-current": last ? "location" : null }, fit(name, 44) || name.slice(0, 44));
@@ -139,7 +144,7 @@ function drawCrumbs(zoom, empty) {
   };
   const shown = path.slice(-3).map((node) => crumb(node, shortName(model, tree.called[node])));
   const between = path.length > 3 ? [element("span", {}, "… " + plural(path.length - 3, "frame") + " …")] : [];
-  $("crumbs").replaceChildren(...[crumb(0, "everything"), ...between, ...shown].flatMap((each, at) => (at ? [element("span", { "aria-hidden": "true" }, "›"), each] : [each])), reset());
+  $("crumbs").replaceChildren(...[crumb(0, flame.view.title), ...between, ...shown].flatMap((each, at) => (at ? [element("span", { "aria-hidden": "true" }, "›"), each] : [each])), reset());
 }
 
 function reset() {
@@ -156,14 +161,18 @@ function describeFocus(node) {
   $("copy").hidden = node <= 0;
   $("copy").textContent = "Copy stack";
   if (node < 0) {
-    $("detail").textContent = "Click a frame to zoom in, its callers to zoom out. Keys: / search, arrows move, Enter zoom, C copy the stack, Esc back.";
+    $("detail").textContent = "";
     return;
   }
   const where = flame.place(node);
   $("detail").replaceChildren(element("strong", {}, fit(model.names[tree.called[node]], 160) || model.names[tree.called[node]].slice(0, 160)), " — " + duration(tree.total[node]) + " (" + share(tree.total[node], tree.total[0]) + "), self " + duration(tree.self[node]) + (where ? ", " + where : ""));
 }
 
+// Tables are left alone while only the flame graph changes: 500 rows cost more than a zoom.
 function drawTables() {
+  const key = JSON.stringify([state.sort, state.order, state.filter, state.span, state.threads, state.threadorder, state.thread]);
+  if (key === tablesKey) return;
+  tablesKey = key;
   if (document.activeElement !== $("filter")) $("filter").value = state.filter;
   spanTable.show(model.spans, { sort: state.sort, descending: state.order === "down", filter: state.filter, current: state.span });
   threadTable.show(model.threads, { sort: state.threads, descending: state.threadorder === "down", filter: "", current: state.thread });
@@ -184,17 +193,18 @@ function timeColumns(most) {
 }
 
 function makeSpanTable() {
-  const link = (row) => element("a", { href: addressOf({ ...BEGINNING, span: row.key }), class: "id", "aria-label": "Show span " + (row.id || "group " + spanTitle(row)) + " alone" }, row.id || "folded");
-  const under = (text) => (text ? element("div", { class: "under" }, text) : null);
+  const link = (row) => element("a", { href: addressOf({ ...BEGINNING, span: row.key }), title: row.id || "spans whose samples kept no id, folded together by name and destination", "aria-label": "Show span " + (row.id || "group " + spanTitle(row)) + " alone" }, row.id || "folded");
+  const under = (text, title) => (text ? element("div", { class: "under", title }, text) : null);
+  const place = (row) => [row.operation, row.destination, row.group].filter((part) => part && !spanTitle(row).includes(part)).join(" · ");
   const threads = (row) => [...row.threads].slice(0, 2).join(", ") + (row.threads.size > 2 ? " and " + (row.threads.size - 2) + " more" : "");
   for (const row of model.spans) row.text = [row.id, row.trace, spanTitle(row), row.destination, row.group, row.operation, row.service, row.cause, ...row.threads].join("\n").toLowerCase();
   const most = model.spans.reduce((best, row) => Math.max(best, sum(row.time)), 0);
   return new Table($("spans"), "Spans by the time that was seen in them; choose one to see its flame graph alone", [
-    { key: "id", title: "Span, trace", value: (row) => row.id, cell: (row) => [link(row), under(row.trace)] },
-    { key: "name", title: "Name", value: spanTitle, cell: (row) => [element("div", {}, spanTitle(row)), under([row.operation, row.destination, row.group].filter(Boolean).join(" · "))] },
+    { key: "id", title: "Span, trace", value: (row) => row.id, cell: (row) => [element("div", {}, link(row)), under(row.trace, row.trace)] },
+    { key: "name", title: "Name", value: spanTitle, cell: (row) => [element("div", {}, ...breakable(spanTitle(row))), under(place(row))] },
     { key: "service", title: "Service, threads", value: (row) => row.service, cell: (row) => [element("div", {}, row.service), under(threads(row))] },
     ...timeColumns(most),
-    { key: "cause", title: "Main cause", value: (row) => row.cause, cell: (row) => [element("div", { class: "verb " + KINDS[row.kind].key }, row.cause), under(share(row.share, 1) + " of the time seen")] },
+    { key: "cause", title: "Main cause", value: (row) => row.cause, cell: (row) => [element("div", { class: "verb " + KINDS[row.kind].key }, ...breakable(row.cause)), under(share(row.share, 1) + " of the time seen")] },
   ], "No thread published a span while this was recorded, so time can be told by thread and function only. Add the spanprof crate (spanprof::install()) or another publisher of OpenTelemetry thread context to the service to see its time by span.", {
     sorted: (sort, descending) => change({ sort, order: descending ? "down" : "up" }),
     opened: (row) => open({ span: row.key }),
@@ -204,7 +214,7 @@ function makeSpanTable() {
 function makeThreadTable() {
   for (const row of model.threads) row.text = "";
   const most = model.threads.reduce((best, row) => Math.max(best, sum(row.time)), 0);
-  const link = (row) => element("a", { href: addressOf({ ...BEGINNING, thread: row.key }), class: "id", "aria-label": "Show thread " + threadTitle(row) + " alone" }, threadTitle(row));
+  const link = (row) => element("a", { href: addressOf({ ...BEGINNING, thread: row.key }), "aria-label": "Show thread " + threadTitle(row) + " alone" }, threadTitle(row));
   return new Table($("threads"), "Threads by the time that was seen; choose one to see its flame graph alone", [
     { key: "thread", title: "Thread", value: threadTitle, cell: link },
     { key: "tid", title: "Id", number: true, value: (row) => row.id, cell: (row) => (row.id >= 0 ? String(row.id) : "") },
@@ -223,15 +233,15 @@ function drawHeader() {
   document.title = readable(title) + " · spanprof";
   $("title").textContent = readable(title);
   const start = data.start_unix_milliseconds > 0 ? new Date(data.start_unix_milliseconds).toISOString().replace("T", " ").slice(0, 19) + " UTC" : "";
-  const processes = new Set(model.threads.map((row) => row.pid).filter((pid) => pid >= 0)).size;
-  const lost = data.losses.reduce((all, loss) => all + loss[1], 0);
+  const processes = new Set(model.threads.map((row) => row.pid).filter((pid) => pid >= 0));
+  const lost = data.losses.filter((loss) => loss[1] > 0);
   facts($("facts"), [
     ["Recorded", start],
     ["For", data.duration_nanoseconds > 0 ? duration(data.duration_nanoseconds) : ""],
     ["Sampled at", data.period_nanoseconds > 0 ? grouped(1e9 / data.period_nanoseconds, 0) + " Hz" : ""],
-    ["Seen", [processes ? plural(processes, "process", "processes") : "", plural(model.threads.length, "thread"), plural(model.spans.filter((row) => row.id).length, "span")].filter(Boolean).join(", ")],
+    ["Seen", [processes.size === 1 ? "process " + [...processes][0] : processes.size ? plural(processes.size, "process", "processes") : "", plural(model.threads.length, "thread"), plural(model.spans.filter((row) => row.id).length, "span")].filter(Boolean).join(", ")],
     ...KINDS.map((kind, at) => [kind.name, duration(model.total[at])]),
-    ["Lost", data.losses.length === 0 ? "" : lost === 0 ? "nothing" : grouped(lost, 0)],
+    ["Lost or cut", data.losses.length === 0 ? "" : lost.length === 0 ? "nothing" : lost.map(([cause, count]) => grouped(count, 0) + " " + readable(cause)).join("; ")],
   ]);
 }
 

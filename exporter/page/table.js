@@ -81,7 +81,7 @@ class Table {
     const line = element("tr", { class: row.key === this.current ? "current" : "" });
     line.rowData = row;
     this.columns.forEach((column, at) => {
-      const attributes = { class: column.number ? "number" : column.key };
+      const attributes = { class: column.number ? "number" : "col-" + column.key };
       if (at === 0) attributes.scope = "row";
       line.append(element(at === 0 ? "th" : "td", attributes, ...[column.cell(row)].flat()));
     });
@@ -90,6 +90,8 @@ class Table {
 
   clicked(event) {
     const line = event.target.closest("tr");
+    // A link with a modifier opens elsewhere, and marking text to copy it is no choice.
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     if (!line || (window.getSelection() ?? "").toString() !== "") return;
     event.preventDefault();
     this.events.opened(line.rowData);

@@ -32,8 +32,9 @@ function outside(text, word) {
 }
 
 // A name without its generic arguments: `<a::B<T> as c::D>::run` is `a::B::run`.
+// What is no name of a function (a quotation mark, a closing tag) is left as it is.
 function shorten(name, level = 0) {
-  if (level > 8 || name.includes("operator")) return name;
+  if (level > 8 || name.includes("operator") || /["`/\\]|<!/.test(name)) return name;
   let out = "";
   let at = 0;
   while (at < name.length) {
@@ -104,6 +105,11 @@ function share(part, whole) {
 
 function plural(number, one, many = one + "s") {
   return grouped(number, 0) + " " + (number === 1 ? one : many);
+}
+
+// A name that may be broken between its parts, as children for an element.
+function breakable(text) {
+  return text.split(/(?<=::|[./])/).flatMap((part, at) => (at ? [element("wbr"), part] : [part]));
 }
 
 // The only way that elements are made here: children are nodes or texts, never markup.

@@ -99,16 +99,10 @@ impl Strings {
             return *position;
         }
         let bounded = bounded(text);
-        let position = match self.positions.get(&bounded) {
-            Some(position) => *position,
-            None => {
-                let position = self.values.len() as u32;
-                self.positions.insert(bounded.clone(), position);
-                self.values.push(bounded);
-                position
-            }
-        };
-        position
+        *self.positions.entry(bounded).or_insert_with_key(|bounded| {
+            self.values.push(bounded.clone());
+            self.values.len() as u32 - 1
+        })
     }
 
     /// Like [`Strings::position`], with -1 for no text and for an empty one.
@@ -241,3 +235,6 @@ pub(super) fn position_of(kind: SampleKind) -> u8 {
         SampleKind::RunQueue => 2,
     }
 }
+
+#[cfg(test)]
+mod tests;

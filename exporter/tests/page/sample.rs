@@ -27,11 +27,10 @@ const WORKER: &[&str] = &[
 
 /// A function of the program's own, or of a library, with its place.
 fn frame(name: &str) -> Frame {
+    let kernel = ["__x64_sys", "do_", "entry_", "schedule"];
     let kind = match name {
-        _ if name.starts_with("__x64_sys") || name.starts_with("do_") || name.starts_with("entry_") => {
-            FrameKind::Kernel
-        }
-        _ if name.starts_with("schedule") || name.starts_with("futex_wait") => FrameKind::Kernel,
+        "futex_wait" => FrameKind::Kernel,
+        _ if kernel.iter().any(|start| name.starts_with(start)) => FrameKind::Kernel,
         _ if name.starts_with('[') => FrameKind::Synthetic,
         _ if name.contains("::") => FrameKind::Rust,
         _ => FrameKind::Native,
@@ -135,28 +134,25 @@ pub(crate) fn orders() -> Profile {
         );
         let name = format!("process {destination}");
         let thread = 4243 + (number % 4) as i64;
-        let labels = maker.labels(
-            &[
-                (label::TRACE_ID, &trace),
-                (label::SPAN_ID, &span),
-                (label::SPAN_NAME, &name),
-                (label::SERVICE_NAME, "orders"),
-                (label::DESTINATION, destination),
-                (label::CONSUMER_GROUP, "billing"),
-                (label::OPERATION, "process"),
-                (
-                    label::THREAD_NAME,
-                    ["tokio-rt-worker", "tokio-rt-worker", "orders-blocking", "kafka-poll"]
-                        [(number % 4) as usize],
-                ),
-            ],
-            thread,
-        );
+        let facts = [
+            (label::TRACE_ID, trace.as_str()),
+            (label::SPAN_ID, &span),
+            (label::SPAN_NAME, &name),
+            (label::SERVICE_NAME, "orders"),
+            (label::DESTINATION, destination),
+            (label::CONSUMER_GROUP, "billing"),
+            (label::OPERATION, "process"),
+            (label::THREAD_NAME, THREADS[(number % 4) as usize]),
+        ];
+        let waiting: Vec<_> = facts.into_iter().chain([(label::WAIT, WAITS[which])]).collect();
+        let labels = maker.labels(&facts, thread);
+        let waiting = maker.labels(&waiting, thread);
         // The first of each cause is the slow one.
         let scale = if number < 5 { 1_000 } else { 40 + (number * 7919) % 180 };
         for (kind, microseconds, tail) in causes[which] {
             let own: Vec<&str> = handler.iter().chain(*tail).copied().collect();
             let stack = maker.worker_stack(&own);
+            let labels = if *kind == SampleKind::OffCpu { waiting } else { labels };
             maker.add(stack, labels, *kind, microseconds * scale);
         }
     }
@@ -193,6 +189,8 @@ fn fold_and_idle(maker: &mut Maker) {
     maker.add(cut, idle, SampleKind::Cpu, 31_000_000);
 }
 
+const THREADS: [&str; 4] = ["tokio-rt-worker", "tokio-rt-worker", "orders-blocking", "kafka-poll"];
+const WAITS: [&str; 5] = ["futex", "futex", "recvfrom", "clock_nanosleep", "fsync"];
 const LOCK: &[&str] = &[
     "orders::inventory::Inventory::reserve",
     "<std::sync::poison::mutex::Mutex<orders::inventory::Shelves>>::lock",
