@@ -50,7 +50,7 @@ pub struct Segment {
     pub mem_size: u64,
 }
 
-/// A section that is loaded into memory.
+/// A section that matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Section {
     pub(crate) name: Box<[u8]>,
@@ -64,7 +64,8 @@ pub(crate) struct Section {
 /// Which object this is, the same for every process that maps it.
 ///
 /// The build id alone would confuse a stripped file with its full twin, whose names differ, so the
-/// length goes with it.
+/// length goes with it. A file made to have another's build id and length passes for it: a key is for
+/// sharing work between targets that one person chose to profile, not for telling friend from foe.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ObjectKey {
     /// By build id and length in bytes.
@@ -136,6 +137,7 @@ pub struct ObjectFile {
     source: Source,
     length: u64,
     display_name: Arc<str>,
+    root: PathBuf,
     architecture: Architecture,
     build_id: Option<Arc<str>>,
     key: ObjectKey,
@@ -156,7 +158,12 @@ impl ObjectFile {
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC)
             .open(path)
             .map_err(|error| ObjectError::Open { path: path.to_path_buf(), error })?;
-        ObjectFile::from_file(file, display_name)
+        let mut object = ObjectFile::from_file(file, display_name)?;
+        let root = path.to_str().and_then(|path| path.strip_suffix(display_name));
+        if let Some(root) = root.filter(|_| display_name.starts_with('/')) {
+            object.root = PathBuf::from(root);
+        }
+        Ok(object)
     }
 
     /// Takes over a file that is open for reading; errors as [`ObjectFile::open`].
@@ -194,6 +201,7 @@ impl ObjectFile {
         Ok(ObjectFile {
             length,
             display_name: Arc::from(display_name),
+            root: PathBuf::new(),
             architecture: headers.architecture,
             build_id,
             key,
@@ -268,6 +276,26 @@ impl ObjectFile {
         }
     }
 
+    /// The bytes, if the object came from memory.
+    pub(crate) fn image(&self) -> Option<&Arc<[u8]>> {
+        match &self.source {
+            Source::File(..) => None,
+            Source::Image(image) => Some(image),
+        }
+    }
+
+    /// The target's root, where the object was opened as a path below it; empty for this machine's own.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether the file itself has DWARF.
+    pub(crate) fn has_debug_information(&self) -> bool {
+        self.sections_named(b".debug_info")
+            .chain(self.sections_named(b".zdebug_info"))
+            .any(|section| section.has_bytes)
+    }
+
     /// Whether the file still is what it was when it was opened: same length, same modification time.
     ///
     /// A file that was overwritten in place no longer says anything about the code that ran.
@@ -277,7 +305,7 @@ impl ObjectFile {
             .is_ok_and(|metadata| metadata.len() == self.length && modified_at(&metadata) == *modified)
     }
 
-    /// The loaded sections whose name starts with `prefix`.
+    /// The sections whose name starts with `prefix`.
     pub(crate) fn sections_named<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a Section> {
         self.sections.iter().filter(move |section| section.name.starts_with(prefix))
     }

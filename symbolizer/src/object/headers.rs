@@ -12,6 +12,9 @@ const MAX_SECTION_NAMES: u64 = 4 << 20;
 /// A section's name beyond this is cut: the ones looked for are short.
 const MAX_NAME: usize = 64;
 
+/// Sections that no program loads and that say where its debug information is.
+const DEBUG_SECTIONS: [&[u8]; 3] = [b".debug_info", b".zdebug_info", b".gnu_debuglink"];
+
 const CLASS_64: u8 = 2;
 const LITTLE_ENDIAN: u8 = 1;
 const MACHINE_X86_64: u16 = 62;
@@ -38,7 +41,8 @@ struct ProgramHeader {
 pub(super) struct Headers {
     pub(super) architecture: Architecture,
     programs: Vec<ProgramHeader>,
-    /// Loaded sections only. Empty where the section headers are missing or broken: a program runs without.
+    /// Loaded sections, and those that tell where debug information is. Empty where the section headers are
+    /// missing or broken: a program runs without.
     pub(super) sections: Vec<Section>,
 }
 
@@ -162,9 +166,10 @@ fn read_sections(
     let names = read(u64_at(names_header, 24), names_size)?;
     Ok(headers
         .iter()
-        .filter(|header| u64_at(header, 8) & SHF_ALLOC != 0)
-        .map(|header| Section {
-            name: name_at(&names, u32_at(header, 0) as usize),
+        .map(|header| (header, name_at(&names, u32_at(header, 0) as usize)))
+        .filter(|(header, name)| u64_at(header, 8) & SHF_ALLOC != 0 || DEBUG_SECTIONS.contains(name))
+        .map(|(header, name)| Section {
+            name: name.into(),
             vaddr: u64_at(header, 16),
             file_offset: u64_at(header, 24),
             size: u64_at(header, 32),
@@ -173,10 +178,10 @@ fn read_sections(
         .collect())
 }
 
-fn name_at(names: &[u8], offset: usize) -> Box<[u8]> {
+fn name_at(names: &[u8], offset: usize) -> &[u8] {
     let rest = names.get(offset..).unwrap_or_default();
     let end = rest.iter().take(MAX_NAME).position(|byte| *byte == 0);
-    rest[..end.unwrap_or(rest.len().min(MAX_NAME))].into()
+    &rest[..end.unwrap_or(rest.len().min(MAX_NAME))]
 }
 
 /// Panics when `bytes` is shorter than the record: callers pass whole records.
