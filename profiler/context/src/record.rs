@@ -110,6 +110,13 @@ pub struct AttributeIterator<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> AttributeIterator<'a> {
+    /// Iterates over raw `attrs-data` that was read apart from its header.
+    pub fn over(attributes: &'a [u8]) -> AttributeIterator<'a> {
+        AttributeIterator { rest: attributes }
+    }
+}
+
 impl<'a> Iterator for AttributeIterator<'a> {
     type Item = (u8, &'a [u8]);
 
