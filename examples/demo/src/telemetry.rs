@@ -1,0 +1,101 @@
+//! What an ordinary service sets up: `tracing` on OpenTelemetry, the W3C propagator, and the one call that makes
+//! its active span visible to a profiler.
+
+use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::layer::SubscriberExt;
+
+/// Sets up tracing for the whole process. Spans get ids and are sampled, and go nowhere.
+///
+/// A service whose spans can't be published goes on: it says so and lacks them in profiles.
+pub(crate) fn start(service_name: &'static str) -> SdkTracerProvider {
+    match spanprof::builder().service_name(service_name).install() {
+        Ok(installed) => installed.notes().iter().for_each(|note| eprintln!("{service_name}: {note}")),
+        Err(error) => eprintln!("{service_name}: profiles will carry no spans: {error}"),
+    }
+    let provider = SdkTracerProvider::builder().build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(service_name));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    if tracing::subscriber::set_global_default(subscriber).is_err() {
+        eprintln!("{service_name}: tracing was set up before; its spans are the other subscriber's");
+    }
+    provider
+}
+
+/// A message's user properties as a carrier of trace context.
+pub(crate) struct UserProperties<'a>(pub(crate) &'a mut Vec<(String, String)>);
+
+impl Injector for UserProperties<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        self.0.retain(|(name, _)| name != key);
+        if !value.is_empty() {
+            self.0.push((key.to_owned(), value));
+        }
+    }
+}
+
+struct ReceivedProperties<'a>(&'a [(String, String)]);
+
+impl Extractor for ReceivedProperties<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.iter().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+/// Writes the context's span into the properties of a message that is about to be sent.
+pub(crate) fn inject(context: &Context, properties: &mut Vec<(String, String)>) {
+    TraceContextPropagator::new().inject_context(context, &mut UserProperties(properties));
+}
+
+/// The context that a received message came with; an empty one if it carries none.
+pub(crate) fn extract(properties: &[(String, String)]) -> Context {
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &ReceivedProperties(properties))
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+
+    use super::*;
+
+    #[test]
+    fn a_context_survives_the_user_properties() {
+        let sent = SpanContext::new(
+            TraceId::from_bytes([7; 16]),
+            SpanId::from_bytes([9; 8]),
+            TraceFlags::SAMPLED,
+            true,
+            TraceState::default(),
+        );
+        let mut properties = vec![("traceparent".to_owned(), "stale".to_owned())];
+        inject(&Context::new().with_remote_span_context(sent.clone()), &mut properties);
+        assert_eq!(properties.iter().filter(|(name, _)| name == "traceparent").count(), 1);
+        let received = extract(&properties);
+        assert_eq!(received.span().span_context().trace_id(), sent.trace_id());
+        assert_eq!(received.span().span_context().span_id(), sent.span_id());
+    }
+
+    #[test]
+    fn an_entered_span_is_what_the_thread_publishes() {
+        let _provider = start("demo-test");
+        let span = tracing::info_span!("process");
+        let published = span.in_scope(spanprof::context::thread::current).expect("a published span");
+        let context = tracing_opentelemetry::OpenTelemetrySpanExt::context(&span);
+        assert_eq!(published.span_id.0, context.span().span_context().span_id().to_bytes());
+        assert_eq!(published.trace_id.0, context.span().span_context().trace_id().to_bytes());
+        assert_eq!(spanprof::context::thread::current(), None);
+    }
+
+    #[test]
+    fn nonsense_carries_no_context() {
+        let received = extract(&[("traceparent".to_owned(), "00-zz".to_owned())]);
+        assert!(!received.has_active_span());
+    }
+}
