@@ -86,7 +86,22 @@ fn line(profile: &Profile, stack: StackId, service: Option<&str>) -> String {
         }
     }
     if profile.stack(stack).is_empty() {
-        push("[no stack]");
+        push(NO_STACK);
+    }
+    without_trailing_number(line)
+}
+
+/// The frame that stands for a stack of which nothing is known.
+pub(crate) const NO_STACK: &str = "[no stack]";
+
+/// A last name such as `step 7` would be read as two columns of numbers: a difference of two profiles.
+fn without_trailing_number(mut line: String) -> String {
+    if let Some(space) = line.rfind(char::is_whitespace) {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        if line[space..].trim().chars().all(is_number) {
+            let width = line[space..].chars().next().map_or(0, char::len_utf8);
+            line.replace_range(space..space + width, "_");
+        }
     }
     line
 }
@@ -97,5 +112,24 @@ fn sanitised(character: char) -> char {
         ';' => ':',
         other if other.is_control() => ' ',
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_ends_in_a_number_stays_one_name() {
+        for (line, expected) in [
+            ("main;step 7", "main;step_7"),
+            ("main;step 7a", "main;step 7a"),
+            ("main;step\u{a0}7", "main;step_7"),
+            ("main;step ", "main;step_"),
+            ("main", "main"),
+            ("", ""),
+        ] {
+            assert_eq!(without_trailing_number(line.to_owned()), expected);
+        }
     }
 }

@@ -2,12 +2,20 @@
 
 pub mod analysis;
 mod cause;
+#[cfg(feature = "svg")]
+pub mod directory;
 mod filter;
 mod folded;
 pub mod page;
 pub mod pprof;
 mod profile;
+#[cfg(feature = "pyroscope")]
+pub mod pyroscope;
 pub mod runtime;
+#[cfg(feature = "stand-in")]
+pub mod stand_in;
+#[cfg(feature = "svg")]
+pub mod svg;
 
 pub use cause::short_name;
 pub use filter::SampleFilter;

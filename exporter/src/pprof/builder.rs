@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 
 use super::message::{Function, Line, Mapping, PprofLabel, PprofLocation, PprofProfile, Sample, ValueType};
+use crate::folded::NO_STACK;
 use crate::profile::{LabelValue, LocationId, ModuleId, Profile, SampleKind, StackId};
 
-/// One column of values: a sample type in nanoseconds.
-pub(crate) type Column = SampleKind;
+/// The name of a frame that has none.
+const UNKNOWN: &str = "[unknown]";
 
 /// One sample as it will be written: values in the order of the columns.
 pub(crate) struct SampleRow<'a> {
@@ -26,11 +27,13 @@ pub(crate) struct ProfileBuilder<'a> {
     functions: HashMap<(i64, i64, i64), u64>,
     locations: HashMap<LocationId, u64>,
     mappings: HashMap<ModuleId, u64>,
+    no_stack: Option<u64>,
+    names_empty_stacks: bool,
 }
 
 impl<'a> ProfileBuilder<'a> {
     /// Starts a message with the given columns. The main binary becomes the first mapping, as viewers expect.
-    pub(crate) fn new(profile: &'a Profile, columns: &[Column], with_period: bool) -> Self {
+    pub(crate) fn new(profile: &'a Profile, columns: &[SampleKind], with_period: bool) -> Self {
         let mut builder = ProfileBuilder {
             profile,
             message: PprofProfile::default(),
@@ -38,6 +41,8 @@ impl<'a> ProfileBuilder<'a> {
             functions: HashMap::new(),
             locations: HashMap::new(),
             mappings: HashMap::new(),
+            no_stack: None,
+            names_empty_stacks: false,
         };
         builder.string("");
         let nanoseconds = builder.string("nanoseconds");
@@ -65,14 +70,24 @@ impl<'a> ProfileBuilder<'a> {
     }
 
     /// Names the column that viewers show first; pprof's own default is the last.
-    pub(crate) fn default_column(&mut self, column: Column) {
+    pub(crate) fn default_column(&mut self, column: SampleKind) {
         self.message.default_sample_type = self.string(column.as_str());
+    }
+
+    /// Gives samples without a stack a frame that says so, for readers that lose them otherwise.
+    #[cfg(feature = "pyroscope")]
+    pub(crate) fn name_empty_stacks(&mut self) {
+        self.names_empty_stacks = true;
     }
 
     /// Adds one sample.
     pub(crate) fn sample(&mut self, row: SampleRow<'a>) {
         let profile = self.profile;
-        let location_id = profile.stack(row.stack).iter().map(|location| self.location(*location)).collect();
+        let mut location_id: Vec<u64> =
+            profile.stack(row.stack).iter().map(|location| self.location(*location)).collect();
+        if location_id.is_empty() && self.names_empty_stacks {
+            location_id.push(self.no_stack());
+        }
         let label = row.labels.iter().filter_map(|(key, value)| self.label(key, value)).collect();
         self.message.sample.push(Sample { location_id, value: row.values, label });
     }
@@ -116,7 +131,9 @@ impl<'a> ProfileBuilder<'a> {
         let mapping_id = location.module.map_or(0, |module| self.mapping(module));
         let mut line = Vec::with_capacity(location.frames.len());
         for frame in &location.frames {
-            let name = self.string(&frame.function);
+            // An empty name would make the frame vanish in Pyroscope, with its time.
+            let name = if frame.function.is_empty() { UNKNOWN } else { &frame.function };
+            let name = self.string(name);
             let system_name = self.string(&frame.system_name);
             let filename = self.string(frame.file.as_deref().unwrap_or_default());
             let function_id = self.function(name, system_name, filename);
@@ -140,6 +157,23 @@ impl<'a> ProfileBuilder<'a> {
         });
         self.locations.insert(id, written);
         written
+    }
+
+    fn no_stack(&mut self) -> u64 {
+        if let Some(written) = self.no_stack {
+            return written;
+        }
+        let line = vec![self.made_up_line(NO_STACK)];
+        let written = self.message.location.len() as u64 + 1;
+        self.message.location.push(PprofLocation { id: written, line, ..PprofLocation::default() });
+        self.no_stack = Some(written);
+        written
+    }
+
+    fn made_up_line(&mut self, name: &'static str) -> Line {
+        let name = self.string(name);
+        let function_id = self.function(name, name, 0);
+        Line { function_id, ..Line::default() }
     }
 
     fn function(&mut self, name: i64, system_name: i64, filename: i64) -> u64 {

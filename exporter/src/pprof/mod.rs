@@ -13,8 +13,11 @@ mod encode;
 mod message;
 mod scan;
 
-pub(crate) use builder::{Column, ProfileBuilder, SampleRow};
+#[cfg(feature = "pyroscope")]
+pub(crate) use builder::{ProfileBuilder, SampleRow};
+#[cfg(feature = "pyroscope")]
 pub(crate) use encode::gzip;
+#[cfg(feature = "stand-in")]
 pub(crate) use message::PprofProfile;
 
 pub use decode::{DecodeLimits, decode, decode_with_limits};

@@ -1,0 +1,68 @@
+//! Flame graphs as SVG, one per kind of time.
+//!
+//! Drawn by `inferno`, so that they look and search like every flame graph. Each kind has its own colours,
+//! so that a picture of waiting is not taken for one of computing.
+
+use inferno::flamegraph::color::{BasicPalette, MultiPalette, Palette};
+use inferno::flamegraph::{Options, from_lines};
+
+use crate::filter::SampleFilter;
+use crate::folded::{FoldedRoot, folded};
+use crate::profile::{Profile, SampleKind};
+
+/// The flame graph could not be drawn.
+#[derive(Debug, thiserror::Error)]
+#[error("the {} flame graph could not be drawn: {source}", kind.as_str())]
+pub struct SvgError {
+    kind: SampleKind,
+    source: std::io::Error,
+}
+
+/// Totals below this are written in microseconds, above in milliseconds: numbers people can compare.
+const MICROSECONDS_BELOW: u64 = 20_000_000;
+
+/// Draws one kind of time over the samples that the filter means; none where there is no such time.
+///
+/// The subtitle says the kind and the total. Equal profiles give equal pictures.
+///
+/// Errors: [`SvgError`], where the drawing library refuses a stack.
+pub fn flame_graph(
+    profile: &Profile,
+    kind: SampleKind,
+    filter: &SampleFilter,
+    title: &str,
+) -> Result<Option<String>, SvgError> {
+    let text = folded(profile, kind, filter, FoldedRoot::ServiceIfSeveral);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let total = text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    let total = total.fold(0, u64::saturating_add);
+    let (unit, factor) = if total < MICROSECONDS_BELOW { ("µs", 1e-3) } else { ("ms", 1e-6) };
+    let mut options = Options::default();
+    options.title = title.to_owned();
+    options.subtitle = Some(format!("{}: {:.0} {unit}", described(kind), total as f64 * factor));
+    options.count_name = unit.to_owned();
+    options.factor = factor;
+    options.colors = palette(kind);
+    options.deterministic = true;
+    let mut svg = Vec::new();
+    from_lines(&mut options, text.lines(), &mut svg).map_err(|source| SvgError { kind, source })?;
+    Ok(Some(String::from_utf8_lossy(&svg).into_owned()))
+}
+
+const fn described(kind: SampleKind) -> &'static str {
+    match kind {
+        SampleKind::Cpu => "running on CPU",
+        SampleKind::OffCpu => "blocked",
+        SampleKind::RunQueue => "ready to run, waiting for a CPU",
+    }
+}
+
+const fn palette(kind: SampleKind) -> Palette {
+    match kind {
+        SampleKind::Cpu => Palette::Multi(MultiPalette::Rust),
+        SampleKind::OffCpu => Palette::Basic(BasicPalette::Blue),
+        SampleKind::RunQueue => Palette::Basic(BasicPalette::Yellow),
+    }
+}

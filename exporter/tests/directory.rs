@@ -1,0 +1,152 @@
+//! Files on disk: whole or not at all, and never too many.
+
+mod fixture;
+
+use std::path::Path;
+use std::process::Command;
+
+use fixture::profile;
+use spanprof_exporter::directory::{DirectoryError, ReportFile, WindowDirectory, write_report};
+use spanprof_exporter::pprof::decode;
+use spanprof_exporter::svg::flame_graph;
+use spanprof_exporter::{Profile, SampleFilter, SampleKind};
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_report_is_written_whole() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path().join("new/report");
+    let summary = ReportFile { name: "summary.json".into(), bytes: b"{}".to_vec() };
+    let paths = write_report(&directory, &profile(), "orders", vec![summary]).unwrap();
+    let expected = ["cpu.svg", "off_cpu.svg", "profile.pb.gz", "run_queue.svg", "summary.json"];
+    assert_eq!(names(&directory), expected);
+    assert_eq!(paths.len(), expected.len());
+    let read = decode(&std::fs::read(directory.join("profile.pb.gz")).unwrap()).unwrap();
+    assert_eq!(read.total(SampleKind::OffCpu), profile().total(SampleKind::OffCpu));
+    // Again over the old one.
+    write_report(&directory, &profile(), "orders", vec![]).unwrap();
+    assert_eq!(names(&directory), expected);
+}
+
+#[test]
+fn a_report_of_nothing_has_the_files_that_people_open() {
+    let directory = tempfile::tempdir().unwrap();
+    write_report(directory.path(), &Profile::default(), "nothing", vec![]).unwrap();
+    assert_eq!(names(directory.path()), ["cpu.svg", "off_cpu.svg", "profile.pb.gz"]);
+}
+
+#[test]
+fn flame_graphs_show_names_units_and_totals() {
+    let all = SampleFilter::default();
+    let svg = flame_graph(&profile(), SampleKind::OffCpu, &all, "orders & billing").unwrap().unwrap();
+    assert!(svg.contains("orders &amp; billing"), "the title is escaped");
+    assert!(svg.contains("blocked: 530 ms"), "the subtitle has the total");
+    assert!(svg.contains("<title>orders::reserve (430 ms, 81.13%)</title>"), "{svg}");
+    assert!(svg.contains("<title>producer (100 ms, 18.87%)</title>"), "services stay apart");
+    let again = flame_graph(&profile(), SampleKind::OffCpu, &all, "orders & billing").unwrap().unwrap();
+    assert!(svg == again, "equal profiles give equal pictures");
+    let span = SampleFilter::span(fixture::BUSY_SPAN);
+    assert!(flame_graph(&profile(), SampleKind::OffCpu, &span, "busy").unwrap().is_none());
+}
+
+fn window(seconds: u64) -> Profile {
+    let mut profile = profile();
+    profile.start_unix_nanoseconds = seconds * 1_000_000_000;
+    profile
+}
+
+#[test]
+fn windows_make_room_for_newer_ones_and_touch_nothing_else() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path();
+    std::fs::write(path.join("notes.txt"), "mine").unwrap();
+    let size = spanprof_exporter::pprof::encode(&window(1_000)).len() as u64;
+    let windows = WindowDirectory::new(path, 3 * size + size / 2).unwrap();
+    for seconds in [1_000, 1_000, 1_002] {
+        assert_eq!(windows.write(&window(seconds)).unwrap().removed.len(), 0);
+    }
+    let kept = ["notes.txt", "spanprof-1000-2.pb.gz", "spanprof-1000.pb.gz", "spanprof-1002.pb.gz"];
+    assert_eq!(names(path), kept);
+    let written = windows.write(&window(1_004)).unwrap();
+    assert_eq!(written.removed, [path.join("spanprof-1000.pb.gz")]);
+    assert_eq!(written.path, path.join("spanprof-1004.pb.gz"));
+    windows.write(&window(1_006)).unwrap();
+    let kept = ["notes.txt", "spanprof-1002.pb.gz", "spanprof-1004.pb.gz", "spanprof-1006.pb.gz"];
+    assert_eq!(names(path), kept);
+}
+
+#[test]
+fn a_window_larger_than_the_directory_may_be_is_refused_and_costs_no_older_one() {
+    let temporary = tempfile::tempdir().unwrap();
+    let size = spanprof_exporter::pprof::encode(&window(1_000)).len() as u64;
+    WindowDirectory::new(temporary.path(), size * 2).unwrap().write(&window(1_000)).unwrap();
+    let error = WindowDirectory::new(temporary.path(), 10).unwrap().write(&window(1_002)).unwrap_err();
+    assert!(matches!(error, DirectoryError::WindowTooLarge { limit: 10, .. }), "{error}");
+    assert_eq!(names(temporary.path()), ["spanprof-1000.pb.gz"]);
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed() {
+    let temporary = tempfile::tempdir().unwrap();
+    // No process has this number: the kernel's largest is 4,194,304.
+    std::fs::write(temporary.path().join(".spanprof-1.pb.gz.4194999-0.partial"), "half").unwrap();
+    let own = format!(".spanprof-1.pb.gz.{}-0.partial", std::process::id());
+    std::fs::write(temporary.path().join(&own), "half").unwrap();
+    WindowDirectory::new(temporary.path(), 1_000).unwrap();
+    assert_eq!(names(temporary.path()), [own]);
+}
+
+#[test]
+fn a_place_that_is_no_directory_is_an_error_in_words() {
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = write_report(&file, &profile(), "orders", vec![]).unwrap_err();
+    assert!(matches!(error, DirectoryError::Io { .. }), "{error}");
+    assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+}
+
+/// A file system of 16 KiB, unmounted when done.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<SmallDisk> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"])
+            .arg(directory.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then_some(SmallDisk(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_leaves_nothing_behind() {
+    let Some(disk) = SmallDisk::mount() else {
+        assert!(std::env::var_os("CI").is_none(), "a small file system can't be mounted, and CI must");
+        eprintln!("skipped a_full_disk_is_named_and_leaves_nothing_behind: mounting needs CAP_SYS_ADMIN");
+        return;
+    };
+    let path = disk.0.path();
+    let large = ReportFile { name: "report.html".into(), bytes: vec![b'x'; 64 << 10] };
+    let error = write_report(path, &profile(), "orders", vec![large]).unwrap_err();
+    assert!(matches!(error, DirectoryError::DiskFull { .. }), "{error}");
+    assert_eq!(names(path), [""; 0]);
+    std::fs::write(path.join("filler"), vec![0; 16 << 10]).unwrap();
+    let error = WindowDirectory::new(path, 1 << 20).unwrap().write(&window(1_000)).unwrap_err();
+    assert!(matches!(error, DirectoryError::DiskFull { .. }), "{error}");
+    assert_eq!(names(path), ["filler"]);
+}
