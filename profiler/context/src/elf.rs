@@ -7,6 +7,8 @@
 //! Every address and count comes from the other process: a wrong one makes a read fail or a bounded loop end, nothing
 //! more.
 
+use std::ops::Range;
+
 use crate::memory::Memory;
 
 const PT_LOAD: u32 = 1;
@@ -43,6 +45,8 @@ const MAXIMUM_RELOCATION_BYTES: u64 = 36 << 20;
 pub(crate) struct Module {
     /// What is added to the file's addresses.
     pub(crate) bias: u64,
+    /// The addresses that it takes up.
+    pub(crate) extent: Range<u64>,
     /// Whether it is a program rather than a library, as far as the module itself tells.
     pub(crate) is_program: bool,
     /// The TLS segment.
@@ -103,10 +107,10 @@ fn read_u32(memory: &impl Memory, address: u64) -> Option<u32> {
 }
 
 impl Module {
-    /// Reads the module whose ELF header lies at `start` and whose mappings end at `end`.
+    /// Reads the module whose ELF header lies at `start`.
     ///
     /// `None` if there is no 64-bit ELF module of our byte order with dynamic symbols.
-    pub(crate) fn read(memory: &impl Memory, start: u64, end: u64) -> Option<Self> {
+    pub(crate) fn read(memory: &impl Memory, start: u64) -> Option<Self> {
         let mut header = [0; 64];
         memory.read(start, &mut header).ok()?;
         let class_and_order = [2, if cfg!(target_endian = "little") { 1 } else { 2 }];
@@ -123,11 +127,15 @@ impl Module {
         memory.read(start.checked_add(table)?, &mut headers).ok()?;
 
         let (mut first_load, mut dynamic, mut tls, mut has_interpreter) = (None, None, None, false);
+        let mut highest = 0;
         for entry in headers.chunks_exact(entry_size) {
             let (address, memory_size) = (u64_at(entry, 16)?, u64_at(entry, 40)?);
             match u32_at(entry, 0)? {
-                // The segment that holds the header: file offset 0, rounded down to a page.
-                PT_LOAD if first_load.is_none() => first_load = Some(address.wrapping_sub(u64_at(entry, 8)?)),
+                PT_LOAD => {
+                    // The first one holds the header, at file offset 0 rounded down to a page.
+                    first_load.get_or_insert(address.wrapping_sub(u64_at(entry, 8)?));
+                    highest = highest.max(address.checked_add(memory_size)?);
+                }
                 PT_DYNAMIC => dynamic = Some((address, memory_size)),
                 PT_INTERP => has_interpreter = true,
                 PT_TLS => {
@@ -138,6 +146,7 @@ impl Module {
             }
         }
         let bias = start.wrapping_sub(first_load?);
+        let extent = start..bias.wrapping_add(highest);
         let (address, size) = dynamic?;
         let size = usize::try_from(size).ok()?.min(MAXIMUM_DYNAMIC_ENTRIES * 16);
         let mut entries = vec![0; size];
@@ -145,6 +154,7 @@ impl Module {
 
         let mut module = Self {
             bias,
+            extent: extent.clone(),
             is_program: is_executable_type,
             tls,
             symbols: 0,
@@ -154,8 +164,7 @@ impl Module {
             relocations: [(0, 0); 2],
         };
         // glibc replaces these addresses by those in the process, musl does not.
-        let in_process =
-            |value: u64| if (start..end).contains(&value) { value } else { bias.wrapping_add(value) };
+        let in_process = |value: u64| if extent.contains(&value) { value } else { bias.wrapping_add(value) };
         for entry in entries.chunks_exact(16) {
             let (tag, value) = (u64_at(entry, 0)?, u64_at(entry, 8)?);
             match tag {

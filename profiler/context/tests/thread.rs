@@ -97,6 +97,20 @@ fn our_reader_reads_the_record() {
     assert_eq!(locate::read_thread(&memory, thread_pointer(), &slot, &mut buffer).unwrap(), None);
 }
 
+/// On x86-64 Rust links with lld by default, for which this crate's build script exports the symbol.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_symbol_leads_to_the_same_slot() {
+    let by_context = locate::thread_slot(std::process::id()).unwrap().map(|slot| slot.access);
+    let by_symbol = locate::thread_slot_with(std::process::id(), None).unwrap();
+    let by_symbol =
+        by_symbol.expect("exported; with a linker other than lld it is not, and this test cannot hold");
+    assert!(spanprof_context::thread::owns_standard_symbol());
+    assert!(!by_symbol.has_sequence);
+    assert_eq!(by_symbol.access, Access::Static { offset: offset() });
+    assert!(by_context.is_none_or(|access| access == by_symbol.access));
+}
+
 #[test]
 fn the_sequence_changes_with_every_change() {
     let orders = Attributes::new().with(Key::MessagingDestinationName, "orders");

@@ -15,6 +15,7 @@
 //! Everything is read from the process's memory, so a deleted or replaced file and another mount namespace make no
 //! difference.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -196,14 +197,20 @@ pub(crate) fn from_symbols(
     program_headers: u64,
 ) -> Result<Option<ThreadSlot>, LocateError> {
     let mut unresolved = None;
-    for loaded in loaded_files(mappings).take(MAXIMUM_MODULES) {
-        let Some(module) = Module::read(memory, loaded.start, loaded.end) else { continue };
+    let mut searched_to = 0;
+    for first in beginnings_of_code_files(mappings).take(MAXIMUM_MODULES) {
+        // A second segment may begin within the file's first page and so map it again.
+        if first.start < searched_to {
+            continue;
+        }
+        let Some(module) = Module::read(memory, first.start) else { continue };
+        searched_to = module.extent.end;
         let Some(symbol) = module.tls_symbol(memory, THREAD_SYMBOL) else { continue };
-        let is_program = module.is_program || (loaded.start..loaded.end).contains(&program_headers);
+        let is_program = module.is_program || module.extent.contains(&program_headers);
         match access(memory, &module, symbol, is_program, mappings) {
             // A foreign writer keeps no sequence word, and ours would have said so.
             Some(access) => return Ok(Some(ThreadSlot { access, has_sequence: false })),
-            None => unresolved = Some(loaded.name.to_owned()),
+            None => unresolved = Some(first.name.clone()),
         }
     }
     match unresolved {
@@ -212,30 +219,13 @@ pub(crate) fn from_symbols(
     }
 }
 
-/// A file that is mapped from its beginning with some of it executable.
-struct LoadedFile<'a> {
-    start: u64,
-    end: u64,
-    name: &'a str,
-}
-
-fn loaded_files(mappings: &[Mapping]) -> impl Iterator<Item = LoadedFile<'_>> {
-    let same_file = |a: &Mapping, b: &Mapping| a.inode == b.inode && a.device == b.device;
-    mappings.iter().enumerate().filter(|(_, first)| first.inode != 0 && first.file_offset == 0).filter_map(
-        move |(position, first)| {
-            // Anonymous mappings may lie between (zeroed data); another file, or the same from its beginning, ends it.
-            let of_file = mappings[position + 1..]
-                .iter()
-                .take_while(|next| next.inode == 0 || (same_file(first, next) && next.file_offset != 0))
-                .filter(|next| next.inode != 0);
-            let (mut end, mut executable) = (first.end, first.executable);
-            for mapping in of_file {
-                end = mapping.end;
-                executable |= mapping.executable;
-            }
-            executable.then_some(LoadedFile { start: first.start, end, name: &first.name })
-        },
-    )
+/// The mappings of a file's beginning, of those files of which some part may be executed.
+fn beginnings_of_code_files(mappings: &[Mapping]) -> impl Iterator<Item = &Mapping> {
+    let file = |mapping: &Mapping| (mapping.device, mapping.inode);
+    let code: HashSet<_> = mappings.iter().filter(|mapping| mapping.executable).map(file).collect();
+    mappings.iter().filter(move |mapping| {
+        mapping.inode != 0 && mapping.file_offset == 0 && code.contains(&file(mapping))
+    })
 }
 
 fn access(
