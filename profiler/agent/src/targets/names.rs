@@ -15,7 +15,7 @@ const MAX_NAME: usize = 255;
 
 /// The service name of a process. Never empty.
 ///
-/// `published` is the `service.name` of its process context, where it has one.
+/// `published` is the `service.name` of its process context, where the caller has read one.
 pub fn service_name(procfs: &ProcFs, process: &Process, published: Option<String>) -> String {
     published
         .filter(|name| is_name(name))

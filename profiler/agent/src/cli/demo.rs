@@ -1,0 +1,223 @@
+//! `spanprof demo`: a broker, a producer and a consumer of our own, profiled from outside.
+//!
+//! Behind the cargo feature `demo`, so that a production build carries no broker. Without it the
+//! subcommand is there and says how to get it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::Outcome;
+use super::units::parse_seconds;
+
+/// Profile a demo: a broker, a producer and a consumer with slow messages of known causes
+///
+/// Starts the three as processes of their own, records producer and consumer from outside, and prints the
+/// slow messages with where their time went. Writes the same files as `record`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArguments {
+    /// How long to record
+    #[arg(long, value_name = "N", default_value = "10", value_parser = parse_seconds)]
+    seconds: Duration,
+    /// Which broker carries the messages
+    #[arg(long, value_enum, default_value_t = Broker::Embedded)]
+    broker: Broker,
+    /// Where the files are written
+    #[arg(long, value_name = "DIR", default_value = "./spanprof-out")]
+    out: PathBuf,
+    /// Open the page when done
+    #[arg(long)]
+    open: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Broker {
+    /// An MQTT 5 broker that comes with the demo
+    Embedded,
+}
+
+#[cfg(not(feature = "demo"))]
+pub(super) fn run(_arguments: &DemoArguments) -> Outcome {
+    use super::exit::{Exit, Failure};
+
+    Err(Failure::new(Exit::Failed, "this build has no demo: it was built without its broker")
+        .help("build it with: cargo build --release -p spanprof-agent --features demo"))
+}
+
+#[cfg(feature = "demo")]
+pub(super) use with_broker::{RoleArguments, run, run_role};
+
+#[cfg(feature = "demo")]
+mod with_broker {
+    use std::collections::HashMap;
+    use std::io::{BufRead, BufReader, Read};
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+    use std::time::Instant;
+
+    use spanprof_demo::cast::{Cast, Programs, Script};
+    use spanprof_demo::role::Role;
+    use spanprof_demo::story::SLOW_FROM_MILLISECONDS;
+    use spanprof_demo::{DemoError, Handled};
+    use spanprof_exporter::{Profile, analysis};
+
+    use super::super::exit::{Exit, Failure};
+    use super::super::interrupt::Interrupt;
+    use super::super::progress::ProgressLine;
+    use super::super::record::{in_progress, install_interrupt, write_and_tell};
+    use super::super::selection::CaptureArguments;
+    use super::super::session::{Ended, Go, Session};
+    use super::super::table::Table;
+    use super::super::units::nanoseconds;
+    use super::super::{Outcome, stdout};
+    use super::{Broker, DemoArguments};
+    use crate::recorder::{Recorder, Window};
+    use crate::targets::{ProcFs, Selector, Watch};
+
+    /// The processes end by themselves after so many seconds more than the recording takes.
+    const SPARE_SECONDS: u64 = 60;
+    /// Messages per second: enough slow ones in ten seconds to see every cause twice.
+    const RATE: u32 = 20;
+    /// The most lines of the table.
+    const ROWS: usize = 20;
+    /// The largest truth file that is read.
+    const MAX_TRUTH: u64 = 64 << 20;
+
+    /// One of the demo's processes; started by the demo itself
+    #[derive(Debug, clap::Args)]
+    pub(crate) struct RoleArguments {
+        #[command(subcommand)]
+        role: Role,
+    }
+
+    pub(crate) fn run_role(arguments: &RoleArguments) -> std::process::ExitCode {
+        // SAFETY: asks for a signal when our parent ends; plain numbers go in.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        arguments.role.run()
+    }
+
+    pub(crate) fn run(arguments: &DemoArguments) -> Outcome {
+        let Broker::Embedded = arguments.broker;
+        let interrupt = install_interrupt()?;
+        let capture = CaptureArguments::default();
+        capture.check_machine()?;
+
+        let mut line = ProgressLine::new();
+        let work = tempfile::tempdir().map_err(|error| {
+            Failure::new(Exit::Failed, format!("cannot make a temporary directory: {error}"))
+        })?;
+        let truth = work.path().join("truth.jsonl");
+        line.update("starting broker, consumer and producer");
+        let cast = Cast::start(&script(arguments, &truth)?).map_err(demo_failure)?;
+        let window = record(arguments, &capture, &cast, interrupt, &mut line)?;
+        if !interrupt.requested() {
+            line.update("ending the demo's processes");
+            cast.end().map_err(demo_failure)?;
+        }
+        let slow = slow_spans(&window.profile, &truths(&truth));
+        write_and_tell(&arguments.out, window, &mut line)?;
+        stdout::write(&format!("\n{slow}"))?;
+        let page = arguments.out.join("report.html");
+        if arguments.open {
+            open(&page, &mut line);
+        }
+        Ok(Exit::Done)
+    }
+
+    fn demo_failure(error: DemoError) -> Failure {
+        Failure::new(Exit::Failed, format!("the demo failed: {error}"))
+    }
+
+    fn script(arguments: &DemoArguments, truth: &Path) -> Result<Script, Failure> {
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::new(Exit::Failed, format!("cannot find our own program: {error}")))?;
+        Ok(Script {
+            programs: Programs::One { program, prefix: vec!["__demo".into()] },
+            rate: RATE,
+            messages: None,
+            seconds: arguments.seconds.as_secs() + SPARE_SECONDS,
+            truth: Some(truth.to_owned()),
+        })
+    }
+
+    fn record(
+        arguments: &DemoArguments,
+        capture: &CaptureArguments,
+        cast: &Cast,
+        interrupt: Interrupt,
+        line: &mut ProgressLine,
+    ) -> Result<Window, Failure> {
+        let recorder = Recorder::start(&capture.options())?;
+        let selector = cast.services().into_iter().fold(Selector::new(), Selector::pid);
+        let mut session = Session::begin(recorder, Watch::new(ProcFs::host(), selector), line)?;
+        line.begin(&format!("recording producer and consumer for {} s", arguments.seconds.as_secs_f64()));
+        let begin = Instant::now();
+        let ended = session.run(Some(begin + arguments.seconds), interrupt, line, |progress, line| {
+            line.update(&in_progress(begin.elapsed(), Some(arguments.seconds), progress));
+            Go::On
+        })?;
+        if ended == Ended::TargetsGone {
+            line.print("warning: producer and consumer ended early");
+        }
+        Ok(session.close_window())
+    }
+
+    /// What the consumer itself knows of its messages, by span id. Empty where it cannot be read.
+    fn truths(path: &Path) -> HashMap<String, Handled> {
+        let Ok(file) = std::fs::File::open(path) else { return HashMap::new() };
+        BufReader::new(file.take(MAX_TRUTH))
+            .lines()
+            .map_while(Result::ok)
+            .filter_map(|line| serde_json::from_str::<Handled>(&line).ok())
+            .map(|handled| (handled.span_id.clone(), handled))
+            .collect()
+    }
+
+    /// The slow messages, one line each: what the profile says, and what the demo knows.
+    fn slow_spans(profile: &Profile, truths: &HashMap<String, Handled>) -> String {
+        let threshold = SLOW_FROM_MILLISECONDS * 1_000_000;
+        let slow: Vec<_> = analysis::spans(profile)
+            .into_iter()
+            .take_while(|span| span.total_ns() >= threshold)
+            .take(ROWS)
+            .collect();
+        if slow.is_empty() {
+            return "no slow message was seen; record for longer\n".into();
+        }
+        let mut table = Table::new(&[
+            "SLOW MESSAGE",
+            ">SEEN",
+            ">CPU",
+            ">OFF_CPU",
+            ">RUN_QUEUE",
+            "MAIN CAUSE",
+            "THE DEMO SAYS",
+        ]);
+        for span in &slow {
+            let truth = truths.get(&span.span_id).and_then(|handled| handled.cause);
+            table.row([
+                span.span_id.clone(),
+                nanoseconds(span.total_ns()),
+                nanoseconds(span.cpu_ns),
+                nanoseconds(span.off_cpu_ns),
+                nanoseconds(span.run_queue_ns),
+                format!("{:.0} % {}", span.main_share * 100.0, span.main_cause),
+                truth.map_or("?", |cause| cause.chapter().words).to_owned(),
+            ]);
+        }
+        table.render()
+    }
+
+    fn open(page: &Path, line: &mut ProgressLine) {
+        let started = Command::new("xdg-open")
+            .arg(page)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if !started.is_ok_and(|status| status.success()) {
+            line.print(&format!("cannot open a browser here; open {} yourself", page.display()));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The command line: `spanprof record`, `attach`, `show`, `doctor` and `demo`.
+//!
+//! One file per subcommand. Results go to standard output, progress and the closing words to standard
+//! error. The exit codes are part of the contract (see [`exit`]). It lives in the library so that tests
+//! reach its parts; the program is one call.
+
+mod attach;
+mod complaints;
+mod demo;
+mod doctor;
+mod exit;
+mod interrupt;
+mod output;
+mod progress;
+mod record;
+mod selection;
+mod session;
+mod shipping;
+mod show;
+mod stdout;
+mod table;
+mod units;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::exit::{Exit, Failure};
+
+/// Where did the time of this slow message go?
+///
+/// spanprof profiles running producers and consumers from outside: on-CPU and off-CPU, each sample with
+/// the span that was active. It writes pprof, SVG and a page that opens offline, and pushes to Pyroscope.
+#[derive(Debug, Parser)]
+#[command(name = "spanprof", version, arg_required_else_help = true, after_long_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  spanprof demo --open
+      See it work: a broker, a producer and a consumer, recorded for ten seconds.
+  spanprof record --name orders-consumer --seconds 30
+      Record 30 seconds of every process of that name into ./spanprof-out; open report.html.
+  spanprof record -- ./target/release/orders-consumer
+      Start a program and record it until it ends.
+  spanprof attach --name orders-consumer --pyroscope http://localhost:4040
+      Profile until Ctrl-C and push every ten seconds.
+  spanprof show spanprof-out --by span
+      List the slowest spans of a recording with where their time went.
+  spanprof doctor
+      Show what this machine allows and why.
+
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  nothing matched the selector
+  4  not allowed (says which capability is missing and how to grant it)";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::DemoArguments),
+    Record(record::RecordArguments),
+    Attach(attach::AttachArguments),
+    Show(show::ShowArguments),
+    Doctor(doctor::DoctorArguments),
+    #[cfg(feature = "demo")]
+    #[command(name = "__demo", hide = true)]
+    DemoRole(demo::RoleArguments),
+}
+
+/// Runs the program: reads its arguments, does what they say, prints what went wrong.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors: clap prints them on standard output and its code is 0.
+            let _ = error.print();
+            return match error.exit_code() {
+                0 => Exit::Done,
+                _ => Exit::Usage,
+            }
+            .into();
+        }
+    };
+    let result = match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments),
+        Command::Attach(arguments) => attach::run(&arguments),
+        Command::Show(arguments) => show::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        #[cfg(feature = "demo")]
+        Command::DemoRole(arguments) => return demo::run_role(&arguments),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+/// What a subcommand gives back.
+type Outcome = Result<Exit, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,361 @@
+//! `spanprof show`: a recording in the terminal.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use spanprof_exporter::analysis::{DestinationTime, FunctionTime, SpanTime, Times, TraceTime};
+use spanprof_exporter::{FoldedRoot, Profile, SampleFilter, SampleKind, analysis, folded, pprof};
+
+use super::exit::{Exit, Failure};
+use super::table::Table;
+use super::units::nanoseconds;
+use super::{Outcome, stdout};
+
+/// The largest file that is read, compressed.
+const MAX_FILE: u64 = 256 << 20;
+
+/// Show a recording in the terminal
+///
+/// Reads a pprof file (spanprof's own or another profiler's), or the directory of a recording.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct ShowArguments {
+    /// A pprof file, a directory that `record` wrote, or - for standard input
+    file: PathBuf,
+    /// Only this kind of time
+    #[arg(long = "type", value_name = "KIND")]
+    kind: Option<Kind>,
+    /// What each line stands for [default: span where the file has some, else function]
+    #[arg(long, value_name = "WHAT")]
+    by: Option<By>,
+    /// Only this trace (32 hex digits)
+    #[arg(long, value_name = "HEX", value_parser = hexadecimal::<32>)]
+    trace: Option<String>,
+    /// Only this span (16 hex digits)
+    #[arg(long, value_name = "HEX", value_parser = hexadecimal::<16>)]
+    span: Option<String>,
+    /// Print folded stacks (nanoseconds) for flame graph tools, of --type or cpu
+    #[arg(long, conflicts_with_all = ["by", "json"])]
+    folded: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// At most this many lines; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  spanprof show spanprof-out
+      The slowest spans: how long each ran, was blocked and waited for a CPU, and its main cause.
+  spanprof show spanprof-out/profile.pb.gz --by function --type off_cpu
+      The functions that blocked the longest.
+  spanprof show spanprof-out --span 00f067aa0ba902b7 --folded --type off_cpu > slow.folded
+      One span's blocked stacks for a flame graph tool.";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Kind {
+    /// Running on a CPU
+    Cpu,
+    /// Blocked
+    OffCpu,
+    /// Runnable and waiting for a CPU
+    RunQueue,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// One span
+    Span,
+    /// One trace, over all processes
+    Trace,
+    /// A topic or queue with its consumer group
+    Destination,
+    /// A function
+    Function,
+}
+
+impl From<Kind> for SampleKind {
+    fn from(kind: Kind) -> SampleKind {
+        match kind {
+            Kind::Cpu => SampleKind::Cpu,
+            Kind::OffCpu => SampleKind::OffCpu,
+            Kind::RunQueue => SampleKind::RunQueue,
+        }
+    }
+}
+
+fn hexadecimal<const DIGITS: usize>(text: &str) -> Result<String, String> {
+    let valid = text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    valid.then(|| text.to_ascii_lowercase()).ok_or_else(|| format!("must be {DIGITS} hex digits"))
+}
+
+pub(super) fn run(arguments: &ShowArguments) -> Outcome {
+    let bytes = read(&arguments.file)?;
+    let profile = pprof::decode(&bytes).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot read {}: {error}", arguments.file.display()))
+            .help("give a pprof file, such as the profile.pb.gz that `spanprof record` writes")
+    })?;
+    let filter = SampleFilter { trace_id: arguments.trace.clone(), span_id: arguments.span.clone() };
+    if !profile.label_sets().iter().any(|labels| filter.matches(labels)) && filter != SampleFilter::default()
+    {
+        return Err(Failure::new(Exit::NothingMatched, "the file holds no sample of this trace and span")
+            .help("list what it holds with --by span or --by trace"));
+    }
+    if arguments.folded {
+        let kind = arguments.kind.map_or(SampleKind::Cpu, SampleKind::from);
+        stdout::write(&folded(&profile, kind, &filter, FoldedRoot::ServiceIfSeveral))?;
+        return Ok(Exit::Done);
+    }
+    let listing = Listing::new(arguments, &profile, &filter);
+    match arguments.json {
+        true => stdout::write_json(&listing.json)?,
+        false => stdout::write(&listing.text())?,
+    }
+    Ok(Exit::Done)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let path = match path.is_dir() {
+        true => path.join("profile.pb.gz"),
+        false => path.to_owned(),
+    };
+    let reader: io::Result<Box<dyn Read>> = match path.as_os_str() == "-" {
+        true => Ok(Box::new(io::stdin())),
+        false => File::open(&path).map(|file| Box::new(file) as Box<dyn Read>),
+    };
+    let mut bytes = Vec::new();
+    reader
+        .and_then(|reader| reader.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display())))?;
+    if bytes.len() as u64 > MAX_FILE {
+        let sentence = format!("{} is larger than {} MiB", path.display(), MAX_FILE >> 20);
+        return Err(Failure::new(Exit::Failed, sentence));
+    }
+    Ok(bytes)
+}
+
+/// The lines that were asked for, as a table and as JSON.
+struct Listing {
+    table: Table,
+    json: Value,
+    /// How many there were before the limit.
+    all: usize,
+    shown: usize,
+}
+
+impl Listing {
+    fn new(arguments: &ShowArguments, profile: &Profile, filter: &SampleFilter) -> Listing {
+        let chosen = Chosen { kind: arguments.kind.map(SampleKind::from), limit: arguments.limit };
+        let spans = || -> Vec<SpanTime> {
+            let meant = |wanted: &Option<String>, found: Option<&str>| {
+                wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
+            };
+            let spans = analysis::spans(profile).into_iter();
+            spans
+                .filter(|span| {
+                    meant(&filter.trace_id, span.trace_id.as_deref())
+                        && meant(&filter.span_id, Some(&span.span_id))
+                })
+                .collect()
+        };
+        match arguments.by {
+            Some(By::Function) => chosen.functions(analysis::functions(profile, filter)),
+            Some(By::Trace) => {
+                let mut traces = analysis::traces(profile);
+                traces
+                    .retain(|trace| filter.trace_id.as_deref().is_none_or(|wanted| trace.trace_id == wanted));
+                chosen.traces(traces)
+            }
+            Some(By::Destination) => chosen.destinations(analysis::destinations(profile)),
+            Some(By::Span) => chosen.spans(spans()),
+            None => match spans() {
+                spans if spans.is_empty() => chosen.functions(analysis::functions(profile, filter)),
+                spans => chosen.spans(spans),
+            },
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.table.render();
+        match self.all - self.shown {
+            0 => {}
+            more => text.push_str(&format!("… {more} more (--limit 0 shows all)\n")),
+        }
+        text
+    }
+}
+
+/// Which kind of time decides, and how many lines are shown.
+struct Chosen {
+    kind: Option<SampleKind>,
+    limit: usize,
+}
+
+impl Chosen {
+    fn weight(&self, times: Times) -> u64 {
+        self.kind.map_or_else(|| times.total_ns(), |kind| times.of(kind))
+    }
+
+    /// The heaviest first, none without time of the chosen kind, at most the limit.
+    fn pick<T>(&self, mut rows: Vec<T>, times: impl Fn(&T) -> Times) -> (Vec<T>, usize) {
+        rows.retain(|row| self.weight(times(row)) > 0);
+        rows.sort_by_key(|row| std::cmp::Reverse(self.weight(times(row))));
+        let all = rows.len();
+        if self.limit > 0 {
+            rows.truncate(self.limit);
+        }
+        (rows, all)
+    }
+
+    fn spans(&self, spans: Vec<SpanTime>) -> Listing {
+        let (rows, all) = self.pick(spans, span_times);
+        let mut table =
+            Table::new(&["SPAN", "SERVICE", "DESTINATION", ">CPU", ">OFF_CPU", ">RUN_QUEUE", "MAIN CAUSE"]);
+        for span in &rows {
+            let mut cells = vec![
+                span.span_id.clone(),
+                or_dash(span.service.as_deref()),
+                or_dash(span.destination.as_deref()),
+            ];
+            cells.extend(time_cells(span_times(span)));
+            cells.push(cause_cell(&span.main_cause, span.main_share));
+            table.row(cells);
+        }
+        let json = rows.iter().map(span_json).collect();
+        Listing { table, json, all, shown: rows.len() }
+    }
+
+    fn traces(&self, traces: Vec<TraceTime>) -> Listing {
+        let (rows, all) = self.pick(traces, |trace| trace.times);
+        let mut table =
+            Table::new(&["TRACE", ">SPANS", "SERVICES", ">CPU", ">OFF_CPU", ">RUN_QUEUE", "MAIN CAUSE"]);
+        for trace in &rows {
+            let mut cells = vec![trace.trace_id.clone(), trace.spans.to_string(), trace.services.join(", ")];
+            cells.extend(time_cells(trace.times));
+            cells.push(cause_cell(&trace.main_cause, trace.main_share));
+            table.row(cells);
+        }
+        let json = rows
+            .iter()
+            .map(|trace| {
+                with_times(
+                    json!({
+                        "trace_id": trace.trace_id, "spans": trace.spans, "services": trace.services,
+                        "main_kind": trace.main_kind.as_str(), "main_cause": trace.main_cause,
+                        "main_share": trace.main_share,
+                    }),
+                    trace.times,
+                )
+            })
+            .collect();
+        Listing { table, json, all, shown: rows.len() }
+    }
+
+    fn destinations(&self, destinations: Vec<DestinationTime>) -> Listing {
+        let (rows, all) = self.pick(destinations, |destination| destination.times);
+        let mut table = Table::new(&[
+            "DESTINATION",
+            "GROUP",
+            "OPERATION",
+            "SERVICE",
+            ">SPANS",
+            ">CPU",
+            ">OFF_CPU",
+            ">RUN_QUEUE",
+            "MAIN CAUSE",
+        ]);
+        for row in &rows {
+            let names = [&row.destination, &row.consumer_group, &row.operation, &row.service];
+            let mut cells: Vec<String> = names.map(|name| or_dash(name.as_deref())).into();
+            cells.push(row.spans.to_string());
+            cells.extend(time_cells(row.times));
+            cells.push(cause_cell(&row.main_cause, row.main_share));
+            table.row(cells);
+        }
+        let json = rows
+            .iter()
+            .map(|row| {
+                with_times(
+                    json!({
+                        "destination": row.destination, "consumer_group": row.consumer_group,
+                        "operation": row.operation, "service": row.service, "spans": row.spans,
+                        "main_kind": row.main_kind.as_str(), "main_cause": row.main_cause,
+                        "main_share": row.main_share,
+                    }),
+                    row.times,
+                )
+            })
+            .collect();
+        Listing { table, json, all, shown: rows.len() }
+    }
+
+    fn functions(&self, functions: Vec<FunctionTime>) -> Listing {
+        // By own time: the sum over callers says little about a function that everything runs under.
+        let (rows, all) = self.pick(functions, |function| function.own);
+        let mut table = Table::new(&[">CPU", ">OFF_CPU", ">RUN_QUEUE", ">TOTAL", "FUNCTION", "FILE"]);
+        for function in &rows {
+            let mut cells = time_cells(function.own);
+            cells.push(nanoseconds(self.weight(function.total)));
+            cells.push(function.function.to_string());
+            cells.push(function.file.as_deref().unwrap_or_default().to_owned());
+            table.row(cells);
+        }
+        let json = rows
+            .iter()
+            .map(|function| {
+                let own = with_times(json!({}), function.own);
+                let total = with_times(json!({}), function.total);
+                json!({
+                    "function": &*function.function, "file": function.file.as_deref(),
+                    "runtime": function.is_runtime, "own": own, "total": total,
+                })
+            })
+            .collect();
+        Listing { table, json, all, shown: rows.len() }
+    }
+}
+
+fn span_times(span: &SpanTime) -> Times {
+    Times { cpu_ns: span.cpu_ns, off_cpu_ns: span.off_cpu_ns, run_queue_ns: span.run_queue_ns }
+}
+
+fn span_json(span: &SpanTime) -> Value {
+    with_times(
+        json!({
+            "trace_id": span.trace_id, "span_id": span.span_id, "span_name": span.span_name,
+            "service": span.service, "pid": span.pid, "thread": span.thread,
+            "destination": span.destination, "consumer_group": span.consumer_group,
+            "operation": span.operation, "main_kind": span.main_kind.as_str(),
+            "main_cause": span.main_cause, "main_share": span.main_share,
+        }),
+        span_times(span),
+    )
+}
+
+fn with_times(mut object: Value, times: Times) -> Value {
+    for kind in SampleKind::ALL {
+        object[format!("{}_ns", kind.as_str())] = times.of(kind).into();
+    }
+    object
+}
+
+fn time_cells(times: Times) -> Vec<String> {
+    SampleKind::ALL.map(|kind| nanoseconds(times.of(kind))).into()
+}
+
+fn cause_cell(cause: &str, share: f64) -> String {
+    match cause {
+        "" => String::new(),
+        cause => format!("{:.0} % {cause}", share * 100.0),
+    }
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
