@@ -81,5 +81,6 @@ fn memory() -> String {
             .find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok())
             .map_or(f64::NAN, |kilobytes: f64| kilobytes * 1.024e-3)
     };
-    format!("anon {:>5.1} MB, file {:>5.1} MB", of("RssAnon:"), of("RssFile:"))
+    let (anon, file, peak) = (of("RssAnon:"), of("RssFile:"), of("VmHWM:"));
+    format!("anon {anon:>5.1} MB, file {file:>5.1} MB, peak {peak:>5.1} MB")
 }

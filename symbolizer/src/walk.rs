@@ -3,8 +3,9 @@
 //! A pure function of registers, a rule lookup and a stack reader; it does no I/O and allocates only the
 //! answer. The kernel's unwinder must give the same frames for the same input.
 //!
-//! There is no check that the stack pointer only grows: programs that run a function on a stack of its own
-//! (the Rust compiler does) return to a lower one. The depth bounds every walk.
+//! The stack pointer must grow from frame to frame, except across a signal frame, whose handler may have a
+//! stack of its own. Code that runs functions on other stacks and returns to a lower one ends its walk as
+//! stuck; without the check, one wrong rbp would turn in circles up to the full depth.
 
 use crate::unwind::{Rule, RuleKind};
 
@@ -34,6 +35,8 @@ pub enum WalkEnd {
     NoRule,
     /// The stack could not be read where the last frame's rule points.
     Unreadable,
+    /// The last frame's caller would lie below it.
+    Stuck,
     /// As many frames as were asked for, and more to come.
     Depth,
 }
@@ -41,7 +44,8 @@ pub enum WalkEnd {
 /// The frames of one stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walk {
-    /// Instruction addresses, the leaf first; for callers, where they will go on.
+    /// Instruction addresses, the leaf first. A caller's is one less than the address where it will go on,
+    /// which may lie past its last instruction: these are the addresses to look up and to symbolize.
     pub frames: Vec<u64>,
     /// Why there are no more.
     pub end: WalkEnd,
@@ -49,9 +53,8 @@ pub struct Walk {
 
 /// Walks from `registers` outwards, for at most `max_depth` frames.
 ///
-/// `rule_at` is asked for the leaf's address as it is, and for one less than a caller's return address,
-/// which may lie past the caller's last instruction. A frame that a signal interrupted is asked for as it
-/// is. `read_stack` reads eight bytes.
+/// `rule_at` is asked for the addresses that the answer has. That of the leaf and of a frame that a signal
+/// interrupted is exact. `read_stack` reads eight bytes.
 pub fn walk(
     registers: Registers,
     mut rule_at: impl FnMut(u64) -> Rule,
@@ -65,8 +68,8 @@ pub fn walk(
         if frames.len() == max_depth {
             break WalkEnd::Depth;
         }
-        frames.push(current.ip);
         let pc = if interrupted { current.ip } else { current.ip.wrapping_sub(1) };
+        frames.push(pc);
         let rule = rule_at(pc);
         match rule.kind() {
             RuleKind::None => break WalkEnd::NoRule,
@@ -77,6 +80,9 @@ pub fn walk(
             break WalkEnd::Unreadable;
         };
         interrupted = rule.kind() == RuleKind::Signal;
+        if !interrupted && caller.sp <= current.sp {
+            break WalkEnd::Stuck;
+        }
         current = caller;
     };
     Walk { frames, end }
@@ -166,7 +172,7 @@ mod tests {
             stack(&[(0x7000, 0x500), (0x7080, 9), (0x70a8, 0x7300), (0x70b0, 0x600)]),
             10,
         );
-        assert_eq!(walked, Walk { frames: vec![0x400, 0x500, 0x600], end: WalkEnd::Root });
+        assert_eq!(walked, Walk { frames: vec![0x400, 0x4ff, 0x600], end: WalkEnd::Root });
         assert_eq!(asked, [0x400, 0x4ff, 0x600]);
     }
 
@@ -176,8 +182,9 @@ mod tests {
         assert_eq!(end(Rule::NONE, &[], 9), WalkEnd::NoRule);
         assert_eq!(end(Rule::END, &[], 9), WalkEnd::Root);
         assert_eq!(end(Rule::CALL, &[], 9), WalkEnd::Unreadable);
-        // A frame that leads to itself ends at the depth.
-        let walked = walk(START, |_| Rule::rbp(2, 2).unwrap(), |_| Some(START.bp), 1000);
+        assert_eq!(end(Rule::rbp(2, 2).unwrap(), &[(0x7100, 0x7100), (0x7108, 9)], 9), WalkEnd::Stuck);
+        // A stack without an end ends at the depth.
+        let walked = walk(START, |_| Rule::CALL, |_| Some(1), 1000);
         assert_eq!((walked.frames.len(), walked.end), (1000, WalkEnd::Depth));
         assert_eq!(end(Rule::END, &[], 0), WalkEnd::Depth);
     }

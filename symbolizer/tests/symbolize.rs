@@ -295,6 +295,21 @@ fn a_file_overwritten_in_place_says_nothing() {
 }
 
 #[test]
+fn a_file_s_pages_are_given_back_after_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("read-and-given-back");
+    std::fs::copy(own_program(), &path).unwrap();
+    let (_, vaddr) = locate(outer());
+    let object = ObjectFile::open(&path, "app").unwrap();
+    let mut symbolizer = Symbolizer::new();
+    assert_outer(&symbolizer.symbolize(&object, &[vaddr])[0], true);
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (_, mapping) = smaps.split_once("read-and-given-back").expect("blazesym maps the file");
+    let resident = mapping.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    assert_eq!(resident.trim(), "0 kB");
+}
+
+#[test]
 fn the_c_library_s_functions_are_native() {
     let address = libc::qsort as *const () as u64;
     let (object, vaddr) = locate(address);

@@ -118,7 +118,7 @@ mod tests {
     fn long_names_do_not_fill_the_memory() {
         let mut strings = Strings::default();
         let mut cache = FrameCache::new(1 << 20);
-        for address in 0..40_000u64 {
+        for address in 0..12_000u64 {
             let new = frames(&mut strings, &format!("{address:2000}"));
             cache.insert(address, new, &mut strings);
         }

@@ -213,13 +213,13 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
         fn the_table_says_what_was_set(
             start in 0u64..600,
-            length in 1u64..40_000,
-            steps in prop::collection::vec((0u64..90, 0u64..6), 0..3000),
+            length in 1u64..20_000,
+            steps in prop::collection::vec((0u64..18, 0u64..6), 0..3000),
         ) {
             let end = start + length;
             let mut address = 0;
