@@ -13,6 +13,7 @@ mod sample;
 use std::time::Instant;
 
 use browser::{Browser, Theme};
+use serde_json::json;
 use spanprof_exporter::page::{PageDetails, render};
 
 const FRAMES: usize = 50_000;
@@ -36,6 +37,7 @@ fn main() {
     let file = directory.path().join("report.html");
     std::fs::write(&file, page).expect("the page is written");
     browser.dress(1440, 1000, Theme::Light);
+    browser.call("Performance.enable", json!({ "timeDomain": "threadTicks" }));
 
     let paint = "new Promise((done) => new PerformanceObserver((list) => { \
         const [paint] = list.getEntriesByName('first-contentful-paint'); if (paint) done(paint.startTime); \
@@ -60,18 +62,30 @@ fn main() {
         ("one span", "document.querySelector('#spans tbody tr:not(.current) th').click()".into()),
     ];
     let mut times = vec![Vec::new(); steps.len()];
+    let mut busy = vec![Vec::new(); steps.len()];
     for _ in 0..ROUNDS {
         for (step, (_, act)) in steps.iter().enumerate() {
+            let before = cpu_milliseconds(&mut browser);
             let time = browser.evaluate(&format!("({TIMED})(() => {{ {act} }})"));
             times[step].push(time.as_f64().expect("a time"));
             browser.settle();
+            busy[step].push(cpu_milliseconds(&mut browser) - before);
         }
         browser.evaluate("document.querySelector('#show-all').click()");
         browser.settle();
     }
-    for ((name, _), times) in steps.iter().zip(times) {
+    for (((name, _), times), busy) in steps.iter().zip(times).zip(busy) {
         print(name, times);
+        print("  CPU of the page", busy);
     }
+}
+
+/// What the page's main thread used so far: on a loaded machine this tells more than the clock.
+fn cpu_milliseconds(browser: &mut Browser) -> f64 {
+    let metrics = browser.call("Performance.getMetrics", json!({}));
+    let metrics = metrics["metrics"].as_array().expect("metrics");
+    let tasks = metrics.iter().find(|metric| metric["name"] == "TaskDuration").expect("the time of tasks");
+    1e3 * tasks["value"].as_f64().expect("seconds")
 }
 
 fn print(name: &str, mut times: Vec<f64>) {

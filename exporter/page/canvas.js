@@ -15,7 +15,13 @@ class Picture {
   constructor(canvas) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
+    this.forget();
+  }
+
+  // Colours are made once per kind and function, not at each drawing.
+  forget() {
     this.shades = new Map();
+    this.palette = KINDS.map(() => []);
   }
 
   // Fits the canvas to its box and to the screen's density.
@@ -37,7 +43,11 @@ class Picture {
     this.faint = dark ? "#b9b3a8" : "#6a645a";
     this.paper = dark ? "#1b1a18" : "#ffffff";
     this.ring = dark ? "#ffffff" : "#111111";
-    this.shades.clear();
+    this.forget();
+  }
+
+  colour(kind, called, name, hidden) {
+    return (this.palette[kind][called] ??= this.shade(kind, crateOf(name), hidden));
   }
 
   shade(kind, crate, hidden) {
@@ -134,13 +144,11 @@ class Picture {
 
   // Each kind's part of the frame in its colour, in the order cpu, off-CPU, run queue.
   fill(tree, node, name, hidden, x, wide, y) {
-    const cut = name.search(/::|\.|\+|\//);
-    const crate = cut > 0 ? name.slice(0, cut) : name;
     let left = x;
     for (let kind = 0; kind < 3; kind++) {
       const part = (wide * tree.kinds[kind][node]) / tree.total[node];
       if (part <= 0) continue;
-      this.context.fillStyle = this.shade(kind, crate, hidden);
+      this.context.fillStyle = this.colour(kind, tree.called[node], name, hidden);
       this.context.fillRect(left, y, part, ROW - 1);
       left += part;
     }
@@ -165,6 +173,12 @@ class Picture {
     this.context.lineWidth = line;
     this.context.strokeRect(x + line / 2, y + line / 2, Math.max(0.5, wide - line), ROW - 1 - line);
   }
+}
+
+// The first part of a path: a crate, a namespace, a module of an object file.
+function crateOf(name) {
+  const cut = name.search(/::|\.|\+|\//);
+  return cut > 0 ? name.slice(0, cut) : name;
 }
 
 function mainKind(tree, node) {

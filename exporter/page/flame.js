@@ -28,6 +28,7 @@ class Flame {
   }
 
   show(model, tree, title, zoom, flip) {
+    if (model !== this.view.model) this.picture.forget();
     Object.assign(this.view, { model, tree, title, zoom, flip, focus: -1, hover: -1, matched: null });
     this.tooltip.hidden = true;
     this.layout();

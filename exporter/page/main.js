@@ -2,7 +2,7 @@
 
 const HINT = "Click a frame to zoom in, one of its callers to zoom out. Keys: / search, arrows move, Enter zoom, C copy the stack, Esc back.";
 const $ = (id) => document.getElementById(id);
-let model, data, flame, spanTable, threadTable, state, tree, treeKey, tablesKey;
+let model, data, flame, spanTable, threadTable, state, tree, treeKey;
 
 function change(patch, step = false) {
   state = { ...state, ...patch };
@@ -168,11 +168,7 @@ function describeFocus(node) {
   $("detail").replaceChildren(element("strong", {}, fit(model.names[tree.called[node]], 160) || model.names[tree.called[node]].slice(0, 160)), " — " + duration(tree.total[node]) + " (" + share(tree.total[node], tree.total[0]) + "), self " + duration(tree.self[node]) + (where ? ", " + where : ""));
 }
 
-// Tables are left alone while only the flame graph changes: 500 rows cost more than a zoom.
 function drawTables() {
-  const key = JSON.stringify([state.sort, state.order, state.filter, state.span, state.threads, state.threadorder, state.thread]);
-  if (key === tablesKey) return;
-  tablesKey = key;
   if (document.activeElement !== $("filter")) $("filter").value = state.filter;
   spanTable.show(model.spans, { sort: state.sort, descending: state.order === "down", filter: state.filter, current: state.span });
   threadTable.show(model.threads, { sort: state.threads, descending: state.threadorder === "down", filter: "", current: state.thread });
@@ -216,10 +212,10 @@ function makeThreadTable() {
   const most = model.threads.reduce((best, row) => Math.max(best, sum(row.time)), 0);
   const link = (row) => element("a", { href: addressOf({ ...BEGINNING, thread: row.key }), "aria-label": "Show thread " + threadTitle(row) + " alone" }, threadTitle(row));
   return new Table($("threads"), "Threads by the time that was seen; choose one to see its flame graph alone", [
-    { key: "thread", title: "Thread", value: threadTitle, cell: link },
+    { key: "thread", title: "Thread", value: threadTitle, cell: (row) => element("div", {}, link(row)) },
     { key: "tid", title: "Id", number: true, value: (row) => row.id, cell: (row) => (row.id >= 0 ? String(row.id) : "") },
     { key: "pid", title: "Process", number: true, value: (row) => row.pid, cell: (row) => (row.pid >= 0 ? String(row.pid) : "") },
-    { key: "of", title: "Service", value: (row) => row.service, cell: (row) => row.service },
+    { key: "of", title: "Service", value: (row) => row.service, cell: (row) => element("div", {}, row.service) },
     ...timeColumns(most),
   ], "No thread was seen.", {
     sorted: (threads, descending) => change({ threads, threadorder: descending ? "down" : "up" }),

@@ -45,6 +45,10 @@ class Table {
   }
 
   show(rows, { sort, descending, filter, current }) {
+    if (rows === this.rows && sort === this.sortKey && descending === this.descending && filter === this.filter) {
+      this.mark(current);
+      return;
+    }
     if (filter !== this.filter) this.limit = PORTION;
     Object.assign(this, { rows, sortKey: sort, descending, filter, current });
     this.columns.forEach((column, at) => {
@@ -61,6 +65,12 @@ class Table {
       return sign * (typeof left === "number" ? left - right : left.localeCompare(right, "en", { numeric: true }));
     });
     this.fill();
+  }
+
+  // Shows which row is chosen, without making the rows anew.
+  mark(current) {
+    this.current = current;
+    for (const line of this.body.rows) line.classList.toggle("current", line.rowData.key === current);
   }
 
   fill() {

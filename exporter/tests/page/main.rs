@@ -272,6 +272,11 @@ fn hostile_names_are_shown_as_text() {
     let table = browser.text("#spans");
     assert!(table.contains(sample::HOSTILE[1]) && table.contains("⟨U+202E⟩") && table.contains("␛[31m"));
     assert_eq!(browser.evaluate("document.documentElement.scrollWidth - innerWidth"), 0);
+    let highest = "Math.max(...[...document.querySelectorAll('tbody tr')].map((row) => row.offsetHeight))";
+    assert!(
+        browser.evaluate(highest).as_u64().unwrap() < 200,
+        "a name of 64 KB takes no more than a few lines"
+    );
     for row in 1..=8 {
         browser.click(&format!("#spans tbody tr:nth-child({row}) th"));
         assert!(!browser.evaluate("document.querySelector('#selection').hidden").as_bool().unwrap());
