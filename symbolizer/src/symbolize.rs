@@ -38,8 +38,8 @@ use names::{FrameCache, Strings};
 
 /// Addresses whose frames are remembered; a 10 s window of a busy service has some thousands.
 const CACHED_ADDRESSES: usize = 32 << 10;
-/// Objects that are remembered at once; past it, all are forgotten.
-const MAX_OBJECTS: usize = 1024;
+/// Objects that are remembered at once; past it, all are forgotten. Each may hold two open files.
+const MAX_OBJECTS: usize = 256;
 /// Functions inlined into one another at one address.
 const MAX_INLINED: usize = 64;
 /// A longer source path is cut.
@@ -233,16 +233,25 @@ impl Symbolizer {
         let source = Source::Elf(elf);
         // In parts, so that the pages of the whole file are never all held at once.
         for (asked, answers) in asked.chunks(PART).zip(answers.chunks_mut(PART)) {
-            self.ask(&source, Input::VirtOffset(asked), answers);
+            let read = self.ask(&source, Input::VirtOffset(asked), answers);
             mapped::give_back(file);
+            // What broke once breaks for every part, each time from the start.
+            if !read {
+                break;
+            }
         }
         for (index, answer) in open.into_iter().zip(answers) {
             found[index] = answer;
         }
     }
 
-    /// Asks `blazesym`, whose errors and panics end here.
-    fn ask(&mut self, source: &Source<'_>, addresses: Input<&[u64]>, found: &mut [Option<Vec<Frame>>]) {
+    /// Asks `blazesym`, whose errors and panics end here; false after either.
+    fn ask(
+        &mut self,
+        source: &Source<'_>,
+        addresses: Input<&[u64]>,
+        found: &mut [Option<Vec<Frame>>],
+    ) -> bool {
         let (reader, strings) = (&self.reader, &mut self.strings);
         let answered = catch_unwind(AssertUnwindSafe(|| {
             let symbols = reader.symbolize(source, addresses).ok()?;
@@ -253,14 +262,12 @@ impl Symbolizer {
             }
             Some(())
         }));
-        match answered {
-            Ok(Some(())) => {}
-            Ok(None) => self.statistics.failed_reads += 1,
-            Err(_) => {
-                self.statistics.failed_reads += 1;
-                self.reader = self::reader();
-            }
+        if answered.is_err() {
+            self.reader = self::reader();
         }
+        let read = matches!(answered, Ok(Some(())));
+        self.statistics.failed_reads += u64::from(!read);
+        read
     }
 
     fn complete(

@@ -1,5 +1,7 @@
 //! Unwind tables against gimli's own executor, row by row, over real objects.
 
+#![cfg(target_arch = "x86_64")]
+
 use std::path::{Path, PathBuf};
 
 use gimli::{
