@@ -1,3 +1,10 @@
 //! Profiles running producers and consumers from outside and answers where the time of a slow message went.
 
+pub mod capture;
+pub mod cli;
+pub mod diagnosis;
+pub mod probe;
+pub mod recorder;
+pub mod summary;
 pub mod targets;
+pub mod window;

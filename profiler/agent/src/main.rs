@@ -1,2 +1,7 @@
 //! The `spanprof` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spanprof_agent::cli::run()
+}

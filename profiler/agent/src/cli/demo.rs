@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::Outcome;
 use super::units::parse_seconds;
 
 /// Profile a demo: a broker, a producer and a consumer with slow messages of known causes
@@ -38,7 +37,7 @@ enum Broker {
 }
 
 #[cfg(not(feature = "demo"))]
-pub(super) fn run(_arguments: &DemoArguments) -> Outcome {
+pub(super) fn run(_arguments: &DemoArguments) -> super::Outcome {
     use super::exit::{Exit, Failure};
 
     Err(Failure::new(Exit::Failed, "this build has no demo: it was built without its broker")

@@ -1,0 +1,441 @@
+//! A running capture: targets in, windows out.
+//!
+//! The glue between the rooms: it tells the capture which code lies where, gives events to the window's
+//! fold, and answers what happens to processes meanwhile (exec, fork, exit, new libraries).
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use spanprof_context::locate::{self, Access};
+use spanprof_exporter::{Profile, SampleKind};
+
+use crate::capture::bpf::{BpfCapture, BpfError, BpfOptions, monotonic_now};
+use crate::capture::{ContextSlot, Event, ProcessId, WalkEnd};
+use crate::summary::{AgentCost, Backend, Summary, Target, ThreadTime, loss};
+use crate::targets::{ProcFs, ProcessError, ThreadState, service_name};
+use crate::window::{Fold, Programs, Renderer, ScanError, SpanPolicy, ThreadKey};
+
+/// A process whose stacks lead to unknown code is looked at again at most this often.
+const RESCAN_INTERVAL: Duration = Duration::from_millis(50);
+/// A process that publishes no spans is asked again this often.
+const CONTEXT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureOptions {
+    /// On-CPU samples per second and CPU.
+    pub hz: u32,
+    /// Whether threads without a span are shown in full.
+    pub idle: bool,
+    /// Whether the kernel's part of each stack is kept.
+    pub kernel_stacks: bool,
+    /// Which spans keep their ids.
+    pub spans: SpanPolicy,
+}
+
+impl Default for CaptureOptions {
+    fn default() -> Self {
+        CaptureOptions { hz: 99, idle: false, kernel_stacks: true, spans: SpanPolicy::default() }
+    }
+}
+
+/// Why a capture could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecorderError {
+    /// A privilege is missing.
+    #[error("not allowed to {what}: {capability} is missing")]
+    NotPermitted {
+        /// What was refused.
+        what: String,
+        /// What would allow it.
+        capability: &'static str,
+    },
+    /// This kernel or this build cannot do it.
+    #[error("cannot capture here: {reason}")]
+    Unsupported {
+        /// What is missing.
+        reason: String,
+    },
+    /// A process cannot be profiled.
+    #[error(transparent)]
+    Target(#[from] ProcessError),
+}
+
+impl From<BpfError> for RecorderError {
+    fn from(error: BpfError) -> RecorderError {
+        match error {
+            BpfError::NotPermitted { what } => {
+                RecorderError::NotPermitted { what, capability: "CAP_BPF and CAP_PERFMON" }
+            }
+            other => RecorderError::Unsupported { reason: other.to_string() },
+        }
+    }
+}
+
+impl From<ScanError> for RecorderError {
+    fn from(error: ScanError) -> RecorderError {
+        match error {
+            ScanError::Process(error) => RecorderError::Target(error),
+        }
+    }
+}
+
+/// What a capture did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Samples in this window.
+    pub samples: u64,
+    /// Targets that live.
+    pub live_targets: usize,
+    /// Samples lost in this window.
+    pub lost: u64,
+}
+
+/// A closed window.
+#[derive(Debug)]
+pub struct Window {
+    /// What was seen.
+    pub profile: Profile,
+    /// What was seen and lost, in numbers.
+    pub summary: Summary,
+}
+
+/// A running capture.
+pub struct Recorder {
+    capture: BpfCapture,
+    programs: Programs,
+    procfs: ProcFs,
+    fold: Fold,
+    renderer: Renderer,
+    options: CaptureOptions,
+    opened: u64,
+    opened_unix: u64,
+    context_checked: Instant,
+    counted: BTreeMap<&'static str, u64>,
+    stacks_truncated: u64,
+}
+
+impl Recorder {
+    /// Starts a capture without targets.
+    ///
+    /// # Errors
+    /// When a privilege or a feature of the kernel is missing.
+    pub fn start(options: &CaptureOptions) -> Result<Recorder, RecorderError> {
+        let bpf =
+            BpfOptions { hertz: options.hz, kernel_stacks: options.kernel_stacks, ..BpfOptions::default() };
+        Ok(Recorder {
+            capture: BpfCapture::start(&bpf)?,
+            programs: Programs::default(),
+            procfs: ProcFs::host(),
+            fold: Fold::default(),
+            renderer: Renderer::new(options.spans, options.idle),
+            options: options.clone(),
+            opened: monotonic_now(),
+            opened_unix: unix_now(),
+            context_checked: Instant::now(),
+            counted: BTreeMap::new(),
+            stacks_truncated: 0,
+        })
+    }
+
+    /// Adds a process, with all its threads and those to come.
+    ///
+    /// # Errors
+    /// When it is gone or may not be read.
+    pub fn add_target(&mut self, pid: u32) -> Result<(), RecorderError> {
+        self.look_at(pid)?;
+        Ok(())
+    }
+
+    /// Begins the window anew: what was captured while targets were being added does not count.
+    pub fn restart_window(&mut self) {
+        let mut events = Vec::new();
+        self.opened = self.capture.close_window(&mut |event| events.push(event));
+        self.take(events);
+        self.opened_unix = unix_now();
+        self.stacks_truncated = 0;
+        self.fold.next_window();
+    }
+
+    /// Waits for samples, at most this long.
+    ///
+    /// # Errors
+    /// When the capture broke.
+    pub fn poll(&mut self, timeout: Duration) -> Result<Progress, RecorderError> {
+        self.capture.wait(timeout);
+        let mut events = Vec::new();
+        self.capture.drain(&mut |event| events.push(event));
+        self.take(events);
+        if self.context_checked.elapsed() > CONTEXT_INTERVAL {
+            self.look_for_contexts();
+        }
+        Ok(Progress {
+            samples: self.fold.samples,
+            live_targets: self.programs.processes().filter(|(_, program)| !program.ended).count(),
+            lost: 0,
+        })
+    }
+
+    /// Ends the window and begins the next.
+    pub fn close_window(&mut self) -> Window {
+        let mut events = Vec::new();
+        let now = self.capture.close_window(&mut |event| events.push(event));
+        self.take(events);
+        self.add_silent_threads(now);
+        let length = now.saturating_sub(self.opened);
+        let period = 1_000_000_000 / u64::from(self.options.hz.max(1));
+        let rendered = self.renderer.render(&self.fold, &self.programs, period);
+        let mut profile = rendered.profile;
+        profile.start_unix_nanoseconds = self.opened_unix;
+        profile.duration_nanoseconds = length;
+        profile.period_nanoseconds = period;
+        let mut losses = self.new_losses();
+        for (cause, number) in [
+            (loss::SPANS_FOLDED, rendered.spans_folded),
+            ("stacks_missing", rendered.stacks_missing),
+            ("cpu_ns_between_samples", rendered.cpu_unsampled),
+            (loss::STACKS_TRUNCATED, std::mem::take(&mut self.stacks_truncated)),
+        ] {
+            *losses.entry(cause.to_owned()).or_default() += number;
+        }
+        losses.retain(|_, number| *number > 0);
+        let summary = self.summary(&profile, length, losses);
+        self.fold.next_window();
+        self.capture.forget_sent();
+        self.opened = now;
+        self.opened_unix = unix_now();
+        for process in self.programs.forget_ended() {
+            self.capture.remove_target(process);
+        }
+        Window { profile, summary }
+    }
+
+    fn take(&mut self, events: Vec<Event>) {
+        for event in events {
+            match &event {
+                Event::Executed { process } => {
+                    let _ = self.look_at(*process);
+                }
+                Event::Forked { parent, child } => self.follow_fork(*parent, *child),
+                Event::ThreadEnded { process, last: true, .. } => {
+                    if let Some(program) = self.programs.program_mut(*process) {
+                        program.ended = true;
+                    }
+                }
+                Event::Stack { process, end, .. } => {
+                    if *end == WalkEnd::NoMapping {
+                        self.look_again_at(*process);
+                    }
+                    self.stacks_truncated += u64::from(!matches!(end, WalkEnd::Root | WalkEnd::Budget));
+                }
+                _ => {}
+            }
+            self.fold.add(event, &self.programs);
+        }
+    }
+
+    /// Reads a process's mappings and context, and tells the kernel.
+    fn look_at(&mut self, pid: ProcessId) -> Result<(), RecorderError> {
+        let is_new = self.programs.program(pid).is_none();
+        let capture = &mut self.capture;
+        let scanned =
+            self.programs.scan(&self.procfs, pid, &mut |pages, rows| capture.install(pages, rows))?;
+        let context_found = self.look_for_context(pid);
+        if scanned.changed || context_found || is_new {
+            let context = self.programs.program(pid).map_or(ContextSlot::Absent, |program| program.context);
+            self.capture.set_target(pid, &scanned.code, context)?;
+        }
+        Ok(())
+    }
+
+    fn look_again_at(&mut self, process: ProcessId) {
+        let due = self
+            .programs
+            .program(process)
+            .is_some_and(|program| !program.ended && program.scanned.elapsed() > RESCAN_INTERVAL);
+        if due {
+            let _ = self.look_at(process);
+        }
+    }
+
+    fn follow_fork(&mut self, parent: ProcessId, child: ProcessId) {
+        let context = self.programs.program(parent).map(|program| program.context);
+        match (self.programs.fork(&self.procfs, parent, child), context) {
+            (Some(code), Some(context)) => {
+                let _ = self.capture.set_target(child, &code, context);
+            }
+            _ => {
+                let _ = self.look_at(child);
+            }
+        }
+    }
+
+    /// Processes may begin to publish at any time, so those that do not are asked again.
+    fn look_for_contexts(&mut self) {
+        self.context_checked = Instant::now();
+        let silent: Vec<ProcessId> = self
+            .programs
+            .processes()
+            .filter(|(_, program)| !program.ended && program.context == ContextSlot::Absent)
+            .map(|(process, _)| process)
+            .collect();
+        for process in silent {
+            if self.look_for_context(process)
+                && let Some(program) = self.programs.program(process)
+                && let Some(code) = self.programs.code(process)
+            {
+                let _ = self.capture.set_target(process, &code, program.context);
+            }
+        }
+    }
+
+    /// Finds how a process publishes its spans; whether that is news.
+    fn look_for_context(&mut self, pid: ProcessId) -> bool {
+        let Some(program) = self.programs.program_mut(pid) else { return false };
+        if program.context != ContextSlot::Absent {
+            return false;
+        }
+        let Ok(Some(slot)) = locate::thread_slot(pid) else { return false };
+        program.context = match slot.access {
+            Access::Static { offset } => ContextSlot::Static { offset, sequence: slot.has_sequence },
+            Access::Dynamic { module, offset, vector } => ContextSlot::Dynamic {
+                vector_offset: module.saturating_mul(vector.entry_size),
+                offset: offset as i64,
+            },
+        };
+        if let Ok(Some(found)) = spanprof_context::process::read(pid) {
+            let published = found.context.service_name().map(str::to_owned);
+            program.service = service_name(&self.procfs, &program.process, published);
+            program.attribute_keys = found.context.key_map().names().to_vec();
+        }
+        true
+    }
+
+    /// Threads that neither ran nor were woken in the whole window leave no event; they were blocked.
+    fn add_silent_threads(&mut self, now: u64) {
+        let mut silent = Vec::new();
+        for (process, program) in self.programs.processes().filter(|(_, program)| !program.ended) {
+            let Ok(threads) = program.process.threads(&self.procfs) else { continue };
+            for thread in threads {
+                let is_known = self.capture.tracks(thread.thread_id);
+                if !is_known && thread.state != ThreadState::Runnable {
+                    silent.push((process, thread));
+                }
+            }
+        }
+        let length = now.saturating_sub(self.opened);
+        for (process, thread) in silent {
+            let id = thread.thread_id;
+            let ran =
+                Event::Ran { process, thread: id, cpu: 0, name: thread.name, since: self.opened, until: now };
+            self.fold.add(ran, &self.programs);
+            let waited = Event::Waited {
+                process,
+                thread: id,
+                stack: None,
+                span: None,
+                off_cpu: length,
+                run_queue: 0,
+                count: 1,
+            };
+            self.fold.add(waited, &self.programs);
+        }
+    }
+
+    /// The backend's counters of loss since the last window.
+    fn new_losses(&mut self) -> BTreeMap<String, u64> {
+        let mut losses = BTreeMap::new();
+        for (name, total) in self.capture.counters() {
+            let before = self.counted.insert(name, total).unwrap_or(0);
+            if is_loss(name) {
+                losses.insert(name.to_owned(), total.saturating_sub(before));
+            }
+        }
+        for (cause, number) in &self.programs.failures {
+            losses.insert((*cause).to_owned(), *number);
+        }
+        losses
+    }
+
+    fn summary(&self, profile: &Profile, length: u64, losses: BTreeMap<String, u64>) -> Summary {
+        let mut threads_of: HashMap<ProcessId, u64> = HashMap::new();
+        for key in self.fold.threads.keys() {
+            *threads_of.entry(key.process).or_default() += 1;
+        }
+        let mut targets: Vec<Target> = self
+            .programs
+            .processes()
+            .map(|(process, program)| Target {
+                pid: process,
+                service: program.service.clone(),
+                executable: program
+                    .process
+                    .executable
+                    .as_ref()
+                    .map_or_else(|| program.process.comm.clone(), |path| path.display().to_string()),
+                threads: threads_of.get(&process).copied().unwrap_or(0),
+                publishes_context: program.context != ContextSlot::Absent,
+            })
+            .collect();
+        targets.sort_by_key(|target| target.pid);
+        Summary {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            backend: Backend {
+                name: "bpf".to_owned(),
+                why: "the kernel has BTF and the agent may load programs".to_owned(),
+            },
+            seconds: length as f64 / 1e9,
+            hz: self.options.hz,
+            samples: self.fold.samples,
+            totals: SampleKind::ALL
+                .iter()
+                .map(|kind| (kind.as_str().to_owned(), profile.total(*kind)))
+                .collect(),
+            targets,
+            threads: self.thread_times(),
+            losses,
+            spans: Vec::new(),
+            agent: AgentCost::now(),
+        }
+    }
+
+    fn thread_times(&self) -> Vec<ThreadTime> {
+        let mut waits: HashMap<ThreadKey, (u64, u64)> = HashMap::new();
+        for (key, sums) in &self.fold.sums {
+            let wait = waits.entry(key.thread).or_default();
+            wait.0 += sums.off_cpu;
+            wait.1 += sums.run_queue;
+        }
+        let mut threads: Vec<ThreadTime> = self
+            .fold
+            .threads
+            .iter()
+            .map(|(key, sums)| {
+                let (off_cpu_ns, run_queue_ns) = waits.get(key).copied().unwrap_or_default();
+                let wall_ns = sums.until.saturating_sub(sums.since.max(self.opened));
+                ThreadTime {
+                    pid: key.process,
+                    tid: key.thread,
+                    name: sums.name.clone(),
+                    cpu_ns: sums.cpu,
+                    off_cpu_ns,
+                    run_queue_ns,
+                    unknown_ns: wall_ns.saturating_sub(sums.cpu + off_cpu_ns + run_queue_ns),
+                    wall_ns,
+                }
+            })
+            .collect();
+        threads.sort_by_key(|thread| (thread.pid, thread.tid));
+        threads
+    }
+}
+
+/// Counters that say what is missing; the others say what was done.
+fn is_loss(name: &str) -> bool {
+    !matches!(name, "samples" | "stacks_walked" | "complete")
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
+}

@@ -1,0 +1,153 @@
+//! Sums events of the open window by who, where and what for.
+
+use std::collections::HashMap;
+
+use crate::capture::{ActiveSpan, Event, ProcessId, StackHash, ThreadId, WalkEnd};
+
+use super::programs::{Place, Programs};
+
+/// Distinct sums kept per window; beyond it, spans of new ones are given up and counted.
+const MAX_SUMS: usize = 1 << 20;
+/// Spans whose attributes are kept per window.
+const MAX_SPANS: usize = 1 << 18;
+
+/// One thread of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ThreadKey {
+    /// Its process.
+    pub process: ProcessId,
+    /// Its id.
+    pub thread: ThreadId,
+}
+
+/// Who was where, working on what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FoldKey {
+    /// Who.
+    pub thread: ThreadKey,
+    /// Where; `None` where the thread left the CPU before the capture.
+    pub stack: Option<StackHash>,
+    /// What for.
+    pub span: Option<ActiveSpan>,
+}
+
+/// What was seen under one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// On-CPU samples.
+    pub samples: u64,
+    /// Blocked, in nanoseconds.
+    pub off_cpu: u64,
+    /// Runnable, in nanoseconds.
+    pub run_queue: u64,
+    /// How many blocks.
+    pub blocks: u64,
+}
+
+/// A thread's exact CPU time, its name and since when it is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ThreadSums {
+    /// Running, in nanoseconds.
+    pub cpu: u64,
+    /// What it is called.
+    pub name: String,
+    /// When it was first accounted for (CLOCK_MONOTONIC).
+    pub since: u64,
+    /// Up to when.
+    pub until: u64,
+}
+
+/// A stack whose addresses have been placed; names come later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedStack {
+    /// User frames, leaf first.
+    pub user: Vec<Place>,
+    /// Kernel addresses, leaf first.
+    pub kernel: Vec<u64>,
+    /// Why the user part ended.
+    pub end: WalkEnd,
+    last_used: u64,
+}
+
+/// The sums of the open window, and the stacks and spans that they name.
+#[derive(Debug, Default)]
+pub struct Fold {
+    /// By who, where and what for.
+    pub sums: HashMap<FoldKey, Sums>,
+    /// By thread.
+    pub threads: HashMap<ThreadKey, ThreadSums>,
+    /// By identity.
+    pub stacks: HashMap<StackHash, PlacedStack>,
+    /// The raw attributes of spans, by span, with the process whose key map they use.
+    pub attributes: HashMap<ActiveSpan, (ProcessId, Vec<u8>)>,
+    /// Sums whose span was given up for want of room.
+    pub spans_folded: u64,
+    /// On-CPU samples in this window.
+    pub samples: u64,
+    window: u64,
+}
+
+impl Fold {
+    /// Adds one event. Events about the life of processes are the caller's.
+    pub fn add(&mut self, event: Event, programs: &Programs) {
+        match event {
+            Event::Stack { process, stack, user, kernel, end } => {
+                let user = user.into_iter().map(|address| programs.place(process, address)).collect();
+                self.stacks.insert(stack, PlacedStack { user, kernel, end, last_used: self.window });
+            }
+            Event::Sample { process, thread, stack, span, .. } => {
+                self.samples += 1;
+                let thread = ThreadKey { process, thread };
+                self.sum(FoldKey { thread, stack: Some(stack), span }).samples += 1;
+            }
+            Event::Waited { process, thread, stack, span, off_cpu, run_queue, count } => {
+                let thread = ThreadKey { process, thread };
+                let sums = self.sum(FoldKey { thread, stack, span });
+                sums.off_cpu += off_cpu;
+                sums.run_queue += run_queue;
+                sums.blocks += count;
+            }
+            Event::Ran { process, thread, cpu, name, since, until } => {
+                let sums = self.threads.entry(ThreadKey { process, thread }).or_default();
+                sums.cpu += cpu;
+                sums.since = since;
+                sums.until = until;
+                if !name.is_empty() {
+                    sums.name = name;
+                }
+            }
+            Event::SpanAttributes { process, span, attributes } => {
+                if self.attributes.len() < MAX_SPANS {
+                    self.attributes.insert(span, (process, attributes));
+                }
+            }
+            Event::Forked { .. } | Event::Executed { .. } | Event::ThreadEnded { .. } => {}
+        }
+    }
+
+    fn sum(&mut self, mut key: FoldKey) -> &mut Sums {
+        if self.sums.len() >= MAX_SUMS && key.span.is_some() && !self.sums.contains_key(&key) {
+            key.span = None;
+            self.spans_folded += 1;
+        }
+        self.sums.entry(key).or_default()
+    }
+
+    /// Begins the next window. Stacks that neither this nor the last window used are forgotten; the
+    /// backend must be told to send them again.
+    pub fn next_window(&mut self) {
+        for key in self.sums.keys() {
+            if let Some(stack) = key.stack.and_then(|stack| self.stacks.get_mut(&stack)) {
+                stack.last_used = self.window;
+            }
+        }
+        let window = self.window;
+        self.stacks.retain(|_, stack| stack.last_used + 1 >= window);
+        self.sums.clear();
+        self.threads.clear();
+        self.attributes.clear();
+        self.spans_folded = 0;
+        self.samples = 0;
+        self.window += 1;
+    }
+}

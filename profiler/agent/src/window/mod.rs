@@ -1,0 +1,15 @@
+//! Attribute and fold: what happened in this window, bounded.
+//!
+//! Here samples, programs and spans meet. [`Programs`] knows which object lies where in each process and
+//! gives the kernel its unwind tables; [`Fold`] sums events; [`render`] turns a closed window into a
+//! profile with names. Naming comes last, after folding, so that each distinct address is named once.
+
+mod fold;
+mod policy;
+mod programs;
+mod render;
+
+pub use fold::{Fold, Sums, ThreadKey};
+pub use policy::SpanPolicy;
+pub use programs::{ModuleId, Place, Program, Programs, ScanError, Scanned};
+pub use render::{Rendered, Renderer};

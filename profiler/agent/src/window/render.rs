@@ -1,0 +1,389 @@
+//! Turns a closed window into a profile: chooses which spans keep their ids, makes times add up, and names
+//! each distinct address once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use spanprof_context::record::AttributeIterator;
+use spanprof_exporter::{
+    Label, LabelSetId, Location, LocationId, Module, ModuleId as ProfileModuleId, Profile, SampleKey,
+    SampleKind, StackId, label,
+};
+use spanprof_symbolizer::{Frame, FrameKind, Symbolizer};
+
+use super::fold::{Fold, FoldKey, PlacedStack, Sums, ThreadKey};
+use super::policy::SpanPolicy;
+use super::programs::{ModuleId, ObjectId, Place, Programs};
+use crate::capture::{ActiveSpan, ProcessId, StackHash, WalkEnd};
+
+/// Names addresses; keeps what it learned from window to window.
+pub struct Renderer {
+    symbolizer: Symbolizer,
+    policy: SpanPolicy,
+    idle: bool,
+}
+
+/// A window's profile and what was left out of it.
+pub struct Rendered {
+    /// The profile, without its times of begin and length.
+    pub profile: Profile,
+    /// Spans that folded into their destination.
+    pub spans_folded: u64,
+    /// Samples whose stack never arrived.
+    pub stacks_missing: u64,
+    /// CPU time of threads that no sample hit, in nanoseconds.
+    pub cpu_unsampled: u64,
+}
+
+/// What stands where a stack does not reach: a frame for people.
+fn end_note(end: WalkEnd) -> Option<&'static str> {
+    match end {
+        WalkEnd::Root => None,
+        WalkEnd::NoMapping => Some("[stack ends: unknown code]"),
+        WalkEnd::NoRule => Some("[stack ends: no unwind rule]"),
+        WalkEnd::Fault => Some("[stack ends: memory not readable]"),
+        WalkEnd::TooDeep => Some("[stack ends: deeper than 1024 frames]"),
+        WalkEnd::Stuck => Some("[stack ends: unwinding got nowhere]"),
+        WalkEnd::Budget => Some("[stack not taken: blocked again within 10 microseconds]"),
+    }
+}
+
+const NOT_SAMPLED: &str = "[on CPU between samples]";
+const BEFORE_CAPTURE: &str = "[blocked since before the capture]";
+const STACK_LOST: &str = "[stack lost]";
+const IDLE: &str = "[waiting without a span]";
+
+impl Renderer {
+    /// A renderer that keeps span ids by `policy`; `idle` shows threads without a span in full.
+    pub fn new(policy: SpanPolicy, idle: bool) -> Renderer {
+        Renderer { symbolizer: Symbolizer::new(), policy, idle }
+    }
+
+    /// Renders what `fold` holds. `period` is the sampling period in nanoseconds.
+    pub fn render(&mut self, fold: &Fold, programs: &Programs, period: u64) -> Rendered {
+        let weights = Weights::new(fold, period);
+        let kept = self.policy.choose(&time_per_span(fold, &weights));
+        let mut writer = Writer {
+            profile: Profile::default(),
+            names: self.name_addresses(fold, programs),
+            fold,
+            programs,
+            kept: &kept,
+            coarse: if self.idle { HashSet::new() } else { processes_with_spans(fold) },
+            modules: HashMap::new(),
+            stacks: HashMap::new(),
+            notes: HashMap::new(),
+            folded: HashSet::new(),
+            stacks_missing: 0,
+        };
+        let mut sums: Vec<(&FoldKey, &Sums)> = fold.sums.iter().collect();
+        sums.sort_by_key(|(key, _)| **key);
+        let mut shares = weights.shares();
+        for (key, sums) in sums {
+            writer.write(key, sums, shares.take(key.thread, sums.samples));
+        }
+        let mut cpu_unsampled = 0;
+        for (thread, cpu) in weights.unsampled() {
+            cpu_unsampled += cpu;
+            writer.write_unsampled(thread, cpu);
+        }
+        Rendered {
+            spans_folded: fold.spans_folded + writer.folded.len() as u64,
+            stacks_missing: writer.stacks_missing,
+            cpu_unsampled,
+            profile: writer.profile,
+        }
+    }
+
+    /// Names every address of every stack that the window used, one batch per object.
+    fn name_addresses(&mut self, fold: &Fold, programs: &Programs) -> Names {
+        let mut wanted: BTreeMap<ObjectId, BTreeSet<u64>> = BTreeMap::new();
+        let mut kernel: BTreeSet<u64> = BTreeSet::new();
+        let used: HashSet<StackHash> = fold.sums.keys().filter_map(|key| key.stack).collect();
+        for stack in used.iter().filter_map(|stack| fold.stacks.get(stack)) {
+            kernel.extend(&stack.kernel);
+            for place in &stack.user {
+                if let Some((object, address)) = object_address(programs, *place) {
+                    wanted.entry(object).or_default().insert(address);
+                }
+            }
+        }
+        let mut names = Names::default();
+        for (object, addresses) in wanted {
+            let addresses: Vec<u64> = addresses.into_iter().collect();
+            let frames = self.symbolizer.symbolize(programs.object(object), &addresses);
+            names.user.extend(addresses.iter().map(|address| (object, *address)).zip(frames));
+        }
+        let kernel: Vec<u64> = kernel.into_iter().collect();
+        let frames = self.symbolizer.symbolize_kernel(&kernel);
+        names.kernel.extend(kernel.into_iter().zip(frames));
+        names
+    }
+}
+
+#[derive(Default)]
+struct Names {
+    user: HashMap<(ObjectId, u64), Vec<Frame>>,
+    kernel: HashMap<u64, Vec<Frame>>,
+}
+
+fn object_address(programs: &Programs, place: Place) -> Option<(ObjectId, u64)> {
+    let module = place.module?;
+    let object = programs.mapped(module).object?;
+    Some((object, programs.address_in_object(module, place.address)?))
+}
+
+/// Processes of which at least one span was seen: in them a thread without one is idle.
+fn processes_with_spans(fold: &Fold) -> HashSet<ProcessId> {
+    fold.sums.keys().filter(|key| key.span.is_some()).map(|key| key.thread.process).collect()
+}
+
+fn time_per_span(fold: &Fold, weights: &Weights) -> HashMap<ActiveSpan, u64> {
+    let mut seen: HashMap<ActiveSpan, u64> = HashMap::new();
+    for (key, sums) in &fold.sums {
+        if let Some(span) = key.span {
+            *seen.entry(span).or_default() +=
+                sums.off_cpu + sums.run_queue + weights.estimate(key.thread, sums.samples);
+        }
+    }
+    seen
+}
+
+/// How much CPU time a sample stands for, per thread: the thread's exact time over its samples, so that
+/// the samples of a thread add up to what it ran. Samples say where, the scheduler says how long.
+struct Weights {
+    threads: HashMap<ThreadKey, (u64, u64)>,
+    period: u64,
+}
+
+impl Weights {
+    fn new(fold: &Fold, period: u64) -> Weights {
+        let mut threads: HashMap<ThreadKey, (u64, u64)> =
+            fold.threads.iter().map(|(thread, sums)| (*thread, (sums.cpu, 0))).collect();
+        for (key, sums) in &fold.sums {
+            threads.entry(key.thread).or_default().1 += sums.samples;
+        }
+        Weights { threads, period }
+    }
+
+    fn estimate(&self, thread: ThreadKey, samples: u64) -> u64 {
+        match self.threads.get(&thread) {
+            Some((cpu, all)) if *all > 0 && *cpu > 0 => {
+                (u128::from(*cpu) * u128::from(samples) / u128::from(*all)) as u64
+            }
+            _ => samples * self.period,
+        }
+    }
+
+    fn shares(&self) -> Shares<'_> {
+        Shares { weights: self, given: HashMap::new() }
+    }
+
+    /// Threads that ran without being hit by a sample, in a stable order.
+    fn unsampled(&self) -> Vec<(ThreadKey, u64)> {
+        let mut threads: Vec<_> = self
+            .threads
+            .iter()
+            .filter(|(_, (cpu, samples))| *samples == 0 && *cpu > 0)
+            .map(|(thread, (cpu, _))| (*thread, *cpu))
+            .collect();
+        threads.sort();
+        threads
+    }
+}
+
+/// Hands out a thread's CPU time sample by sample without losing a nanosecond to rounding.
+struct Shares<'a> {
+    weights: &'a Weights,
+    given: HashMap<ThreadKey, u64>,
+}
+
+impl Shares<'_> {
+    fn take(&mut self, thread: ThreadKey, samples: u64) -> u64 {
+        let given = self.given.entry(thread).or_default();
+        let before = self.weights.estimate(thread, *given);
+        *given += samples;
+        self.weights.estimate(thread, *given) - before
+    }
+}
+
+struct Writer<'a> {
+    profile: Profile,
+    names: Names,
+    fold: &'a Fold,
+    programs: &'a Programs,
+    kept: &'a HashSet<ActiveSpan>,
+    coarse: HashSet<ProcessId>,
+    modules: HashMap<ModuleId, ProfileModuleId>,
+    stacks: HashMap<StackHash, StackId>,
+    notes: HashMap<&'static str, LocationId>,
+    folded: HashSet<ActiveSpan>,
+    stacks_missing: u64,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, key: &FoldKey, sums: &Sums, cpu: u64) {
+        let labels = self.labels(key.thread, key.span);
+        let stack = match key.stack {
+            Some(stack) => self.stack(stack),
+            None => self.note_stack(BEFORE_CAPTURE),
+        };
+        self.profile.add(SampleKey { stack, labels, kind: SampleKind::Cpu }, cpu, sums.samples);
+        let is_idle = key.span.is_none() && self.coarse.contains(&key.thread.process);
+        let stack = if is_idle { self.note_stack(IDLE) } else { stack };
+        let waits = [(SampleKind::OffCpu, sums.off_cpu), (SampleKind::RunQueue, sums.run_queue)];
+        for (kind, nanoseconds) in waits.into_iter().filter(|(_, nanoseconds)| *nanoseconds > 0) {
+            self.profile.add(SampleKey { stack, labels, kind }, nanoseconds, sums.blocks);
+        }
+    }
+
+    fn write_unsampled(&mut self, thread: ThreadKey, cpu: u64) {
+        let labels = self.labels(thread, None);
+        let stack = self.note_stack(NOT_SAMPLED);
+        self.profile.add(SampleKey { stack, labels, kind: SampleKind::Cpu }, cpu, 0);
+    }
+
+    fn labels(&mut self, thread: ThreadKey, span: Option<ActiveSpan>) -> LabelSetId {
+        let mut labels = vec![
+            Label::number(label::PID, i64::from(thread.process)),
+            Label::number(label::THREAD_ID, i64::from(thread.thread)),
+        ];
+        if let Some(sums) = self.fold.threads.get(&thread).filter(|sums| !sums.name.is_empty()) {
+            labels.push(Label::text(label::THREAD_NAME, sums.name.as_str()));
+        }
+        if let Some(program) = self.programs.program(thread.process) {
+            labels.push(Label::text(label::SERVICE_NAME, program.service.as_str()));
+        }
+        if let Some(span) = span {
+            if self.kept.contains(&span) {
+                labels.push(Label::text(label::TRACE_ID, hex(&span.trace_id)));
+                labels.push(Label::text(label::SPAN_ID, hex(&span.span_id)));
+            } else {
+                self.folded.insert(span);
+            }
+            self.add_attributes(span, &mut labels);
+        }
+        self.profile.intern_labels(labels)
+    }
+
+    fn add_attributes(&self, span: ActiveSpan, labels: &mut Vec<Label>) {
+        let Some((process, bytes)) = self.fold.attributes.get(&span) else { return };
+        let Some(program) = self.programs.program(*process) else { return };
+        let mut last: BTreeMap<&str, String> = BTreeMap::new();
+        for (index, value) in AttributeIterator::over(bytes) {
+            if let Some(name) = program.attribute_keys.get(usize::from(index))
+                && SHOWN_ATTRIBUTES.contains(&name.as_str())
+            {
+                last.insert(name, String::from_utf8_lossy(value).into_owned());
+            }
+        }
+        labels.extend(last.into_iter().map(|(name, value)| Label::text(name, value)));
+    }
+
+    fn stack(&mut self, hash: StackHash) -> StackId {
+        if let Some(stack) = self.stacks.get(&hash) {
+            return *stack;
+        }
+        let fold = self.fold;
+        let stack = match fold.stacks.get(&hash) {
+            Some(placed) => {
+                let locations = self.locations(placed);
+                self.profile.intern_stack(locations)
+            }
+            None => {
+                self.stacks_missing += 1;
+                self.note_stack(STACK_LOST)
+            }
+        };
+        self.stacks.insert(hash, stack);
+        stack
+    }
+
+    fn locations(&mut self, stack: &PlacedStack) -> Vec<LocationId> {
+        let mut locations = Vec::with_capacity(stack.kernel.len() + stack.user.len() + 1);
+        for address in &stack.kernel {
+            let frames = self.names.kernel.get(address).cloned().unwrap_or_default();
+            locations.push(self.location(None, *address, frames));
+        }
+        for place in &stack.user {
+            let frames = object_address(self.programs, *place)
+                .and_then(|key| self.names.user.get(&key).cloned())
+                .unwrap_or_default();
+            let module = place.module.map(|module| self.module(module));
+            locations.push(self.location(module, place.address, frames));
+        }
+        if let Some(note) = end_note(stack.end) {
+            locations.push(self.note(note));
+        }
+        locations
+    }
+
+    fn location(
+        &mut self,
+        module: Option<ProfileModuleId>,
+        address: u64,
+        mut frames: Vec<Frame>,
+    ) -> LocationId {
+        if frames.is_empty() {
+            frames.push(unnamed(address));
+        }
+        self.profile.intern_location(Location { module, address, frames })
+    }
+
+    fn module(&mut self, module: ModuleId) -> ProfileModuleId {
+        if let Some(known) = self.modules.get(&module) {
+            return *known;
+        }
+        let mapped = self.programs.mapped(module);
+        let build_id = mapped.object.and_then(|object| self.programs.object(object).build_id());
+        let id = self.profile.intern_module(Module {
+            start: mapped.start,
+            end: mapped.end,
+            file_offset: mapped.file_offset,
+            path: mapped.path.as_str().into(),
+            build_id: build_id.unwrap_or_default().into(),
+        });
+        self.modules.insert(module, id);
+        id
+    }
+
+    fn note_stack(&mut self, text: &'static str) -> StackId {
+        let location = self.note(text);
+        self.profile.intern_stack(vec![location])
+    }
+
+    fn note(&mut self, text: &'static str) -> LocationId {
+        if let Some(known) = self.notes.get(text) {
+            return *known;
+        }
+        let name: Arc<str> = text.into();
+        let frame = Frame {
+            function: name.clone(),
+            system_name: name,
+            file: None,
+            line: 0,
+            kind: FrameKind::Synthetic,
+        };
+        let id = self.profile.intern_location(Location { module: None, address: 0, frames: vec![frame] });
+        self.notes.insert(text, id);
+        id
+    }
+}
+
+/// The attributes of a thread's record that become labels. Others could hold anything, and make every
+/// sample its own series.
+const SHOWN_ATTRIBUTES: [&str; 4] =
+    [label::DESTINATION, label::CONSUMER_GROUP, label::OPERATION, label::SPAN_NAME];
+
+fn unnamed(address: u64) -> Frame {
+    let name: Arc<str> = format!("[unknown]+{address:#x}").into();
+    Frame { function: name.clone(), system_name: name, file: None, line: 0, kind: FrameKind::Native }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
