@@ -45,10 +45,18 @@ pub(crate) struct Block {
 pub(crate) struct PublishedRecord {
     pub(crate) trace_id: [u8; 16],
     pub(crate) span_id: [u8; 8],
+    /// Valid byte, flags and the attributes' size, written as one.
+    pub(crate) state: State,
+    pub(crate) attributes: [u8; MAXIMUM_ATTRIBUTES_SIZE],
+}
+
+/// The last four bytes of a record's header.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(4))]
+pub(crate) struct State {
     pub(crate) valid: u8,
     pub(crate) flags: u8,
     pub(crate) attributes_size: u16,
-    pub(crate) attributes: [u8; MAXIMUM_ATTRIBUTES_SIZE],
 }
 
 /// Where the standard's slot lies in the block.
@@ -64,9 +72,9 @@ const _: () = {
     assert!(offset_of!(Block, record) + HEADER_SIZE <= 64, "the hot part is one cache line");
     assert!(size_of::<PublishedRecord>() == MAXIMUM_SIZE);
     assert!(offset_of!(PublishedRecord, span_id) == crate::record::SPAN_ID_OFFSET);
-    assert!(offset_of!(PublishedRecord, valid) == crate::record::VALID_OFFSET);
-    assert!(offset_of!(PublishedRecord, flags) == crate::record::FLAGS_OFFSET);
-    assert!(offset_of!(PublishedRecord, attributes_size) == crate::record::ATTRIBUTES_SIZE_OFFSET);
+    assert!(offset_of!(PublishedRecord, state.valid) == crate::record::VALID_OFFSET);
+    assert!(offset_of!(PublishedRecord, state.flags) == crate::record::FLAGS_OFFSET);
+    assert!(offset_of!(PublishedRecord, state.attributes_size) == crate::record::ATTRIBUTES_SIZE_OFFSET);
     assert!(offset_of!(PublishedRecord, attributes) == crate::record::ATTRIBUTES_OFFSET);
 };
 

@@ -14,22 +14,24 @@
 //! order, no CPU barrier is needed. Null instead of `valid = 0`, because a reader that sees null is done in one read;
 //! `valid` stays 1.
 //!
-//! **How a reader may skip the record.** The sequence word takes a new value at every change. A thread starts it at
+//! **How a reader may skip the record.** The sequence word takes a new value whenever a record is made visible. A thread starts it at
 //! four times the monotonic clock in nanoseconds and a change costs more than a quarter of one, so no value comes
 //! again at the same address either, when a later thread gets the memory of one that ended. A pair (pointer,
-//! sequence) seen twice means the same contents.
+//! sequence) seen twice means the same contents. Clearing leaves the sequence as it is: a null pointer is all there is to
+//! know then.
 //!
 //! No function here allocates, locks or calls the kernel, but for one clock read at a thread's first use. None may be
 //! called from a signal handler: it might interrupt itself.
 
 use std::marker::PhantomData;
+use std::mem;
 use std::ptr;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::attributes::Attributes;
 use crate::ids::{SpanContext, SpanId, TraceId};
 use crate::record::{MAXIMUM_ATTRIBUTES_SIZE, VALID};
-use crate::slot::{self, Block};
+use crate::slot::{self, Block, State};
 
 /// Publishes a span without attributes for the calling thread. An invalid one (an id all zero) clears.
 #[inline]
@@ -42,8 +44,7 @@ pub fn set(span: &SpanContext) {
     unsafe {
         let _ = withdraw(block);
         (*block).guard = 0;
-        write_header(block, span, 0);
-        publish(block);
+        publish(block, Header::new(span, 0));
     }
 }
 
@@ -59,8 +60,7 @@ pub fn set_with_attributes(span: &SpanContext, attributes: &Attributes) {
         let _ = withdraw(block);
         (*block).guard = 0;
         let size = append(block, 0, attributes);
-        write_header(block, span, size);
-        publish(block);
+        publish(block, Header::new(span, size));
     }
 }
 
@@ -72,7 +72,6 @@ pub fn clear() {
     unsafe {
         let _ = withdraw(block);
         (*block).guard = 0;
-        advance(block);
     }
 }
 
@@ -86,7 +85,7 @@ pub fn current() -> Option<SpanContext> {
         if (*block).pointer.load(Ordering::Relaxed).is_null() {
             return None;
         }
-        Some(SpanContext::new(TraceId((*record).trace_id), SpanId((*record).span_id), (*record).flags))
+        Some(SpanContext::new(TraceId((*record).trace_id), SpanId((*record).span_id), (*record).state.flags))
     }
 }
 
@@ -119,26 +118,23 @@ fn enter_and_append(span: &SpanContext, attributes: Option<&Attributes>) -> Guar
     let block = slot::block();
     // SAFETY: the block is this thread's own and nothing else in the process refers to it.
     unsafe {
-        let record = &raw const (*block).record;
-        let published = withdraw(block);
-        let before = Restorable {
-            span: SpanContext::new(TraceId((*record).trace_id), SpanId((*record).span_id), (*record).flags),
-            attributes_size: if published { (*record).attributes_size } else { 0 },
-            published,
-        };
+        let before = Header::of(block);
+        let was_published = withdraw(block);
+        // Behind a guard that publishes nothing the outer attributes still lie in wait for their own guard.
+        let is_in_use = was_published || (*block).guard != 0;
+        let mut size = if is_in_use { before.state.attributes_size } else { 0 };
         if span.is_valid() {
-            let mut size = before.attributes_size;
             if let Some(attributes) = attributes {
                 size = append(block, size, attributes);
             }
-            write_header(block, span, size);
-            publish(block);
+            publish(block, Header::new(span, size));
         } else {
+            (*block).record.state.attributes_size = size;
             advance(block);
         }
         let stamp = (*block).sequence.load(Ordering::Relaxed);
-        let outer = std::mem::replace(&mut (*block).guard, stamp);
-        Guard { before, outer, stamp, not_send: PhantomData }
+        let outer = mem::replace(&mut (*block).guard, stamp);
+        Guard { before, was_published, outer, stamp, not_send: PhantomData }
     }
 }
 
@@ -149,18 +145,42 @@ fn enter_and_append(span: &SpanContext, attributes: Option<&Attributes>) -> Guar
 #[must_use = "the span is published only as long as the guard lives"]
 #[derive(Debug)]
 pub struct Guard {
-    before: Restorable,
+    before: Header,
+    was_published: bool,
     outer: u64,
     stamp: u64,
     /// What it restores belongs to the thread that it was made on.
     not_send: PhantomData<*const ()>,
 }
 
-#[derive(Debug)]
-struct Restorable {
-    span: SpanContext,
-    attributes_size: u16,
-    published: bool,
+/// The fixed part of a record. Moved in the pieces in which it is written, so that reading it back soon after does not
+/// make the processor wait for a store that it can't forward.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    state: State,
+}
+
+impl Header {
+    #[inline(always)]
+    fn new(span: &SpanContext, attributes_size: u16) -> Self {
+        let state = State { valid: VALID, flags: span.flags, attributes_size };
+        Self { trace_id: span.trace_id.0, span_id: span.span_id.0, state }
+    }
+
+    /// What the block holds, whether visible or not.
+    ///
+    /// # Safety
+    /// `block` is the calling thread's.
+    #[inline(always)]
+    unsafe fn of(block: *const Block) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let record = &raw const (*block).record;
+            Self { trace_id: (*record).trace_id, span_id: (*record).span_id, state: (*record).state }
+        }
+    }
 }
 
 impl Drop for Guard {
@@ -175,15 +195,13 @@ impl Drop for Guard {
             let _ = withdraw(block);
             if (*block).guard != self.stamp {
                 (*block).guard = 0;
-                advance(block);
                 return;
             }
             (*block).guard = self.outer;
-            if self.before.published {
-                write_header(block, &self.before.span, self.before.attributes_size);
-                publish(block);
+            if self.was_published {
+                publish(block, self.before);
             } else {
-                advance(block);
+                (*block).record.state = self.before.state;
             }
         }
     }
@@ -201,21 +219,6 @@ unsafe fn withdraw(block: *mut Block) -> bool {
     pointer.store(ptr::null_mut(), Ordering::Relaxed);
     compiler_fence(Ordering::SeqCst);
     published
-}
-
-/// # Safety
-/// `block` is the calling thread's, and withdrawn.
-#[inline(always)]
-unsafe fn write_header(block: *mut Block, span: &SpanContext, attributes_size: u16) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let record = &raw mut (*block).record;
-        (*record).trace_id = span.trace_id.0;
-        (*record).span_id = span.span_id.0;
-        (*record).valid = VALID;
-        (*record).flags = span.flags;
-        (*record).attributes_size = attributes_size;
-    }
 }
 
 /// Writes attributes after the first `size` bytes and returns the new size. All of them where they fit, else as many
@@ -251,15 +254,21 @@ fn whole_entries(bytes: &[u8], room: usize) -> &[u8] {
     &bytes[..end]
 }
 
+/// Writes the record's header and makes the record visible.
+///
 /// # Safety
-/// `block` is the calling thread's, and its record is whole.
+/// `block` is the calling thread's, and withdrawn; the attributes are in place.
 #[inline(always)]
-unsafe fn publish(block: *mut Block) {
+unsafe fn publish(block: *mut Block, header: Header) {
     // SAFETY: the caller's promise.
     unsafe {
+        let record = &raw mut (*block).record;
+        (*record).trace_id = header.trace_id;
+        (*record).span_id = header.span_id;
+        (*record).state = header.state;
         advance(block);
         compiler_fence(Ordering::SeqCst);
-        (*block).pointer.store(&raw mut (*block).record, Ordering::Relaxed);
+        (*block).pointer.store(record, Ordering::Relaxed);
     }
 }
 

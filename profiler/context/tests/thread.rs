@@ -112,13 +112,14 @@ fn the_symbol_leads_to_the_same_slot() {
 }
 
 #[test]
-fn the_sequence_changes_with_every_change() {
+fn the_pair_changes_with_every_change() {
     let orders = Attributes::new().with(Key::MessagingDestinationName, "orders");
-    let mut seen = vec![observe().1];
+    let mut seen = Vec::new();
     let mut changed = || {
-        let (_, sequence, _) = observe();
-        assert!(!seen.contains(&sequence));
-        seen.push(sequence);
+        let (pointer, sequence, _) = observe();
+        assert_ne!(pointer, 0);
+        assert!(!seen.contains(&(pointer, sequence)));
+        seen.push((pointer, sequence));
     };
     set(&span(1));
     changed();
@@ -136,6 +137,8 @@ fn the_sequence_changes_with_every_change() {
     }
     changed();
     clear();
+    assert_eq!(observe().0, 0);
+    set(&span(1));
     changed();
 }
 
@@ -171,6 +174,29 @@ fn guards_restore_spans_and_attributes() {
     assert_eq!((current(), destination()), (None, None));
     let _later = enter(&span(4));
     assert_eq!(destination(), None, "attributes of a span that ended don't come back");
+}
+
+#[test]
+fn a_guard_that_publishes_nothing_hides_attributes_and_keeps_them() {
+    clear();
+    let orders = Attributes::new().with(Key::MessagingDestinationName, "orders");
+    let billing = Attributes::new().with(Key::MessagingDestinationName, "a longer name");
+    let record = || observe().2;
+    {
+        let _message = enter_with_attributes(&span(1), &orders);
+        let before = record();
+        {
+            let _none = enter(&SpanContext::default());
+            assert_eq!(record(), None);
+            let _other = enter_with_attributes(&span(2), &billing);
+            let bytes = record().unwrap();
+            assert_eq!(Record::parse(&bytes).unwrap().attribute(1), Some("a longer name"));
+        }
+        assert_eq!(record(), before);
+    }
+    let _none = enter(&SpanContext::default());
+    let _later = enter(&span(3));
+    assert_eq!(record().unwrap().len(), 28, "attributes of a span that ended don't come back");
 }
 
 #[test]
