@@ -202,7 +202,7 @@ mod with_broker {
                 nanoseconds(span.off_cpu_ns),
                 nanoseconds(span.run_queue_ns),
                 format!("{:.0} % {}", span.main_share * 100.0, span.main_cause),
-                truth.map_or("?", |cause| cause.chapter().words).to_owned(),
+                truth.map_or("-", |cause| cause.chapter().words).to_owned(),
             ]);
         }
         table.render()

@@ -150,7 +150,8 @@ impl<C: Capture> Session<C> {
         self.next_look = Instant::now() + LOOK_INTERVAL;
         let mut refused = None;
         for process in self.watch.look().joined {
-            match self.capture.add_target(process.pid()) {
+            let readable = process.require_readable(self.watch.procfs()).map_err(RecorderError::from);
+            match readable.and_then(|()| self.capture.add_target(process.pid())) {
                 Ok(()) => self.targets += 1,
                 Err(RecorderError::Target(ProcessError::NoSuchProcess { .. })) => {}
                 Err(error @ (RecorderError::Target(_) | RecorderError::NotPermitted { .. })) => {

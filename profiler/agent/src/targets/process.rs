@@ -232,6 +232,16 @@ impl Process {
         Ok(ids.into_iter().filter_map(|thread_id| Thread::read(procfs, pid, thread_id)).collect())
     }
 
+    /// Refuses a process whose program may not be read: its stacks could be neither walked nor named.
+    ///
+    /// That the mappings can be read does not say so: newer kernels let CAP_PERFMON read those.
+    ///
+    /// # Errors
+    /// When it may not be read, or is gone.
+    pub fn require_readable(&self, procfs: &ProcFs) -> Result<(), ProcessError> {
+        procfs.link(self.pid(), "exe").map(|_| ())
+    }
+
     /// Refuses a thread of the kernel.
     ///
     /// # Errors

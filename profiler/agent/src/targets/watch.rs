@@ -56,6 +56,11 @@ impl Watch {
         self.known.values()
     }
 
+    /// Where it looks.
+    pub fn procfs(&self) -> &ProcFs {
+        &self.procfs
+    }
+
     /// Whether waiting can bring another process.
     pub fn can_grow(&self) -> bool {
         self.selector.can_match_later()

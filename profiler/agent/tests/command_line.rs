@@ -1,0 +1,396 @@
+//! The program as scripts see it: exit codes, messages, files, signals.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+
+use spanprof_agent::summary::Summary;
+use support::{Cat, Finished, can_capture, is_root, run, spanprof};
+
+#[test]
+fn without_arguments_it_helps_and_ends_with_2() {
+    let finished = run(&mut spanprof());
+    assert_eq!(finished.code, Some(2));
+    for word in ["record", "attach", "show", "doctor", "demo"] {
+        assert!(finished.errors.contains(word), "{finished:?}");
+    }
+}
+
+#[test]
+fn help_names_examples_and_exit_codes() {
+    let finished = run(spanprof().arg("--help"));
+    assert_eq!(finished.code, Some(0));
+    for line in [
+        "spanprof record --name orders-consumer --seconds 30",
+        "3  nothing matched the selector",
+        "4  not allowed",
+    ] {
+        assert!(finished.output.contains(line), "{}", finished.output);
+    }
+    let finished = run(spanprof().args(["record", "--help"]));
+    assert_eq!(finished.code, Some(0));
+    for line in
+        ["A prime such as 97", "[default: ./spanprof-out]", "--cgroup", "-- ./consumer --topic orders"]
+    {
+        assert!(finished.output.contains(line), "{}", finished.output);
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
+    for (arguments, words) in [
+        (&["record"][..], "no process is selected"),
+        (&["record", "--pid", "0"], "--pid"),
+        (&["record", "--pid", "one"], "--pid"),
+        (&["record", "--name", "orders("], "not a regular expression"),
+        (&["record", "--cgroup", "/sys/fs/cgroup"], "not a control group"),
+        (&["record", "--hz", "0", "--pid", "1"], "1..=10000"),
+        (&["record", "--hz", "10001", "--pid", "1"], "1..=10000"),
+        (&["record", "--seconds", "0", "--pid", "1"], "seconds"),
+        (&["record", "--pid", "1", "--", "true"], "cannot be used with"),
+        (&["attach", "--pid", "1"], "--pyroscope URL or --dir DIR"),
+        (&["attach", "--dir", "x"], "no process is selected"),
+        (&["attach", "--pid", "1", "--dir", "x", "--tag", "novalue"], "KEY=VALUE"),
+        (&["show", "x", "--span", "12"], "16 hex digits"),
+        (&["show", "x", "--trace", "zz"], "32 hex digits"),
+        (&["nonsense"], "nonsense"),
+    ] {
+        let finished = run(spanprof().args(arguments));
+        assert_eq!(finished.code, Some(2), "{arguments:?}: {finished:?}");
+        assert!(finished.errors.contains(words), "{arguments:?}: {}", finished.errors);
+    }
+}
+
+#[test]
+fn a_pid_that_nobody_has_and_a_name_that_matches_nothing_end_with_3() {
+    let finished = run(spanprof().args(["record", "--pid", "4194304"]));
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+    assert!(finished.errors.contains("no process has the id 4194304"), "{finished:?}");
+
+    let finished = run(spanprof().args(["record", "--name", "^no-such-name-anywhere$"]));
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+    assert!(finished.errors.contains("no process matches --name"), "{finished:?}");
+
+    let finished = run(spanprof().args(["doctor", "--pid", "4194304"]));
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+}
+
+#[test]
+fn a_machine_without_types_is_told_and_ends_with_1() {
+    let machine = tempfile::tempdir().unwrap();
+    let status = machine.path().join("proc/self/status");
+    std::fs::create_dir_all(status.parent().unwrap()).unwrap();
+    std::fs::write(status, "CapEff:\t000001ffffffffff\n").unwrap();
+
+    let finished = run(spanprof().arg("doctor").arg("--system-root").arg(machine.path()));
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.output.contains("bpf: refused, because") && finished.output.contains("btf/vmlinux"));
+
+    let cat = Cat::start();
+    let finished = run(spanprof().args(["record", "--pid", &cat.id(), "--system-root"]).arg(machine.path()));
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.errors.contains("/sys/kernel/btf/vmlinux is missing"), "{finished:?}");
+    assert!(finished.errors.contains("spanprof doctor"), "{finished:?}");
+}
+
+#[test]
+fn without_privilege_it_ends_with_4_and_says_how_to_grant_it() {
+    if !is_root("without_privilege_it_ends_with_4_and_says_how_to_grant_it") {
+        return;
+    }
+    let cat = Cat::start();
+    let finished = run(support::as_nobody(&["record", "--pid", &cat.id()], &[]).as_mut());
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    for words in ["CAP_BPF is missing", "CAP_PERFMON is missing", "setcap"] {
+        assert!(finished.errors.contains(words), "{finished:?}");
+    }
+    let finished = run(support::as_nobody(&["doctor"], &[]).as_mut());
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(finished.output.contains("setcap"), "{finished:?}");
+}
+
+#[test]
+fn another_users_process_needs_one_more_capability() {
+    if !can_capture("another_users_process_needs_one_more_capability") {
+        return;
+    }
+    // cap_perfmon and cap_bpf: enough to capture, not enough to read what belongs to root.
+    let cat = Cat::start();
+    let finished = run(support::as_nobody(&["record", "--pid", &cat.id()], &[38, 39]).as_mut());
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(finished.errors.contains("CAP_SYS_PTRACE"), "{finished:?}");
+}
+
+#[test]
+fn doctor_speaks_json() {
+    let cat = Cat::start();
+    let finished = run(spanprof().args(["doctor", "--json", "--pid", &cat.id()]));
+    let report: serde_json::Value = serde_json::from_str(&finished.output).unwrap();
+    assert!(report["machine"]["kernel_release"].is_string(), "{report}");
+    assert!(report["ladder"][0]["refused"].is_array(), "{report}");
+    assert_eq!(report["process"]["service"], "cat");
+    assert_eq!(report["chosen"].is_string(), finished.code == Some(0), "{finished:?}");
+}
+
+#[test]
+fn a_command_is_recorded_to_its_end_and_gives_its_status() {
+    if !can_capture("a_command_is_recorded_to_its_end_and_gives_its_status") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo done; exit 7";
+    let finished = run(spanprof().args(["record", "--out"]).arg(&out).args(["--", "sh", "-c", script]));
+    assert_eq!(finished.code, Some(7), "{finished:?}");
+    assert_eq!(finished.output, "done\n", "its standard output is its own");
+    let summary = support::summary(&out);
+    assert!(summary.totals["cpu"] > 0, "{summary:?}");
+    for name in ["profile.pb.gz", "cpu.svg", "off_cpu.svg", "report.html"] {
+        assert!(out.join(name).metadata().is_ok_and(|file| file.len() > 0), "{name}");
+    }
+    let shown = run(spanprof().args(["show", "--by", "function"]).arg(&out));
+    assert_eq!(shown.code, Some(0));
+    assert!(shown.output.contains("RUN_QUEUE") && shown.output.lines().count() > 1, "{shown:?}");
+
+    let finished = run(spanprof().args(["record", "--out"]).arg(&out).args(["--", "sh", "-c", "kill -9 $$"]));
+    assert_eq!(finished.code, Some(128 + 9), "{finished:?}");
+    let finished = run(spanprof().args(["record", "--out"]).arg(&out).args(["--", "no-such-program-here"]));
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.errors.contains("no-such-program-here"), "{finished:?}");
+}
+
+#[test]
+fn an_interrupt_ends_the_recording_and_keeps_it() {
+    if !can_capture("an_interrupt_ends_the_recording_and_keeps_it") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let cat = Cat::start();
+    let mut recording = Recording::start(&["--pid", &cat.id(), "--seconds", "600"], directory.path());
+    recording.wait_for("recording 1 process");
+    recording.signal(libc::SIGINT);
+    let finished = recording.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.errors.contains("interrupted"), "{finished:?}");
+    assert!(support::summary(directory.path()).seconds < 600.0);
+    assert!(cat.still_answers(), "the target never notices");
+}
+
+#[test]
+fn a_second_interrupt_leaves_at_once_with_whole_files() {
+    if !can_capture("a_second_interrupt_leaves_at_once_with_whole_files") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // The command ignores the interrupt, so that the recording waits for it after the first one.
+    let script = "trap '' INT; echo $$; exec sleep 600";
+    let mut recording = Recording::start(&["--", "sh", "-c", script], directory.path());
+    let command: i32 = recording.output_line().parse().unwrap();
+    recording.signal(libc::SIGINT);
+    recording.wait_for("waiting for the command to end");
+    recording.signal(libc::SIGINT);
+    let finished = recording.finish();
+    // SAFETY: the command is still our descendant and nobody collected it.
+    unsafe { libc::kill(command, libc::SIGKILL) };
+    assert_eq!(finished.code, Some(130), "{finished:?}");
+    support::summary(directory.path());
+}
+
+#[test]
+fn a_target_that_is_killed_in_mid_capture_leaves_what_was_seen() {
+    if !can_capture("a_target_that_is_killed_in_mid_capture_leaves_what_was_seen") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let cat = Cat::start();
+    let mut recording = Recording::start(&["--pid", &cat.id(), "--seconds", "600"], directory.path());
+    recording.wait_for("recording 1 process");
+    let id = cat.id();
+    drop(cat);
+    let finished = recording.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.errors.contains("every target ended"), "{finished:?}");
+    let summary = support::summary(directory.path());
+    assert_eq!(summary.targets[0].pid.to_string(), id);
+}
+
+#[test]
+fn attach_writes_windows_until_its_targets_end() {
+    if !can_capture("attach_writes_windows_until_its_targets_end") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let cat = Cat::start();
+    let mut attach = spanprof();
+    attach.args(["attach", "--pid", &cat.id(), "--window", "0.2", "--dir"]).arg(directory.path());
+    let mut recording = Recording::of(attach);
+    recording.wait_for("attached to 1 process");
+    drop(cat);
+    let finished = recording.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.errors.contains("every target ended"), "{finished:?}");
+    assert!(finished.errors.contains("1 window arrived"), "{finished:?}");
+    let written = std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(written, 1, "{finished:?}");
+}
+
+#[test]
+fn attach_tells_a_refusal_once_and_ends_well() {
+    if !can_capture("attach_tells_a_refusal_once_and_ends_well") {
+        return;
+    }
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut connection in server.incoming().flatten() {
+            std::thread::spawn(move || support::refuse(&mut connection));
+        }
+    });
+    let cat = Cat::start();
+    let mut attach = spanprof();
+    attach.args(["attach", "--pid", &cat.id(), "--window", "0.2", "--pyroscope", &url]);
+    let mut recording = Recording::of(attach);
+    recording.wait_for("warning: the server refused");
+    recording.signal(libc::SIGTERM);
+    let finished = recording.finish();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let told = finished.errors.matches("the server refused").count();
+    assert_eq!(told, 1, "{finished:?}");
+    assert!(finished.errors.contains("no room for this here"), "the server's own words: {finished:?}");
+    assert!(finished.errors.contains("lost"), "{finished:?}");
+}
+
+#[test]
+fn show_says_what_it_cannot_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let finished = run(spanprof().arg("show").arg(directory.path().join("nothing.pb.gz")));
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.errors.contains("nothing.pb.gz") && finished.errors.contains("No such file"));
+    let nonsense = directory.path().join("nonsense");
+    std::fs::write(&nonsense, "nonsense").unwrap();
+    let finished = run(spanprof().arg("show").arg(&nonsense));
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.errors.contains("pprof"), "{finished:?}");
+}
+
+#[test]
+fn show_lists_spans_functions_and_folded_stacks() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = support::recording(directory.path());
+    let shown = run(spanprof().arg("show").arg(&file));
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let lines: Vec<&str> = shown.output.lines().collect();
+    assert!(lines[0].starts_with("SPAN ") && lines[0].contains("MAIN CAUSE"), "{shown:?}");
+    assert!(lines[1].starts_with("00f067aa0ba902b7") && lines[1].contains("430.0 ms"), "{shown:?}");
+    assert!(lines[2].starts_with("1111111111111111"), "{shown:?}");
+
+    let by_cpu = run(spanprof().args(["show", "--type", "cpu"]).arg(&file));
+    assert!(by_cpu.output.lines().nth(1).unwrap().starts_with("1111111111111111"), "{by_cpu:?}");
+
+    let json = run(spanprof().args(["show", "--json", "--by", "trace"]).arg(&file));
+    let traces: serde_json::Value = serde_json::from_str(&json.output).unwrap();
+    assert_eq!(traces[0]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(traces[0]["off_cpu_ns"], 430_000_000);
+
+    let one = ["show", "--span", "00F067AA0BA902B7", "--type", "off_cpu", "--folded"];
+    let folded = run(spanprof().args(one).arg(&file));
+    assert_eq!(folded.output, "consumer::run;orders::reserve 430000000\n");
+
+    let limited = run(spanprof().args(["show", "--limit", "1"]).arg(&file));
+    assert!(limited.output.ends_with("… 1 more (--limit 0 shows all)\n"), "{limited:?}");
+
+    let nobody = run(spanprof().args(["show", "--span", "2222222222222222"]).arg(&file));
+    assert_eq!(nobody.code, Some(3), "{nobody:?}");
+}
+
+#[test]
+fn show_reads_a_pipe_and_survives_a_reader_that_leaves() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = support::recording(directory.path());
+    let mut child =
+        spanprof().args(["show", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // The reader leaves before anything was written.
+    drop(child.stdout.take());
+    child.stdin.take().unwrap().write_all(&std::fs::read(file).unwrap()).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!((status.code(), status.signal()), (Some(0), None));
+}
+
+#[cfg(not(feature = "demo"))]
+#[test]
+fn a_build_without_the_demo_says_how_to_get_it() {
+    let finished = run(spanprof().arg("demo"));
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.errors.contains("--features demo"), "{finished:?}");
+}
+
+/// A capture that runs while the test acts.
+struct Recording {
+    child: Child,
+    errors: BufReader<std::process::ChildStderr>,
+    seen: String,
+}
+
+impl Recording {
+    fn start(arguments: &[&str], out: &std::path::Path) -> Recording {
+        let mut command = spanprof();
+        command.args(["record", "--out"]).arg(out).args(arguments);
+        Recording::of(command)
+    }
+
+    fn of(mut command: Command) -> Recording {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        Recording { child, errors, seen: String::new() }
+    }
+
+    fn wait_for(&mut self, words: &str) {
+        loop {
+            let begin = self.seen.len();
+            let read = self.errors.read_line(&mut self.seen).unwrap();
+            assert_ne!(read, 0, "it ended before it said {words:?}: {}", self.seen);
+            if self.seen[begin..].contains(words) {
+                return;
+            }
+        }
+    }
+
+    fn output_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: the child was not collected, so the id is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    fn finish(mut self) -> Finished {
+        // A grandchild may hold the pipes open, so that the end of the process is awaited first where it can
+        // be told from its output alone.
+        let status = self.child.wait().unwrap();
+        set_nonblocking(&self.errors);
+        let mut rest = Vec::new();
+        let _ = self.errors.read_to_end(&mut rest);
+        self.seen.push_str(&String::from_utf8_lossy(&rest));
+        Finished { code: status.code(), output: String::new(), errors: std::mem::take(&mut self.seen) }
+    }
+}
+
+fn set_nonblocking(errors: &BufReader<std::process::ChildStderr>) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: sets a flag on a descriptor that we own.
+    unsafe { libc::fcntl(errors.get_ref().as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+}
+
+#[test]
+fn the_summary_is_part_of_the_library() {
+    // Scripts in Rust read it through the same type that wrote it.
+    let summary: Summary =
+        serde_json::from_str(&serde_json::to_string(&Summary::default()).unwrap()).unwrap();
+    assert_eq!(summary, Summary::default());
+}
