@@ -164,7 +164,7 @@ pub(crate) fn cause(profile: &Profile, stack: StackId, kind: SampleKind, wait: O
     let own = own.or_else(|| frames.iter().position(|frame| !is_runtime(frame)));
     let (plumbing, place) = match own {
         Some(own) => (&frames[..own], Some(frames[own])),
-        None => (&frames[..], frames.last().copied()),
+        None => (&frames[..], None),
     };
     let mut names: Vec<&str> = wait.into_iter().collect();
     names.extend(plumbing.iter().map(|frame| &*frame.function));
@@ -173,23 +173,28 @@ pub(crate) fn cause(profile: &Profile, stack: StackId, kind: SampleKind, wait: O
         SampleKind::RunQueue => "ready to run but not running",
         SampleKind::OffCpu => Wait::of(&names).map_or("blocked", Wait::verb),
     };
-    let called = match kind {
-        // The call that the application made, on CPU; what the kernel was asked for, off it.
-        SampleKind::Cpu | SampleKind::RunQueue => plumbing.last().map(|frame| short_name(&frame.function)),
-        SampleKind::OffCpu => {
-            wait.map(str::to_owned).or_else(|| plumbing.first().map(|frame| short_name(&frame.function)))
-        }
-    };
-    let Some(place) = place else {
+    if frames.is_empty() {
         return format!("{verb}, stack unknown");
+    }
+    let called = match (kind, place) {
+        // The call that the application made, on CPU; what the kernel was asked for, off it.
+        (SampleKind::Cpu | SampleKind::RunQueue, Some(_)) => plumbing.last(),
+        _ => plumbing.first(),
     };
-    let place = short_name(&place.function);
+    let called = match (kind, wait) {
+        (SampleKind::OffCpu, Some(wait)) => Some(wait.to_owned()),
+        _ => called.map(|frame| short_name(&frame.function)),
+    };
+    let place = place.map_or_else(|| NO_PLACE.to_owned(), |frame| short_name(&frame.function));
     let preposition = if verb == "running" { "" } else { "in " };
     match called.filter(|called| !called.is_empty() && *called != place) {
         Some(called) => format!("{verb} {preposition}{place} ({called})"),
         None => format!("{verb} {preposition}{place}"),
     }
 }
+
+/// The place where a stack has no function of the application: an idle worker, mostly.
+const NO_PLACE: &str = "runtime code";
 
 /// The longest short name, in characters: what fits a terminal's line beside the times.
 const SHORT_NAME_LENGTH: usize = 80;
@@ -297,7 +302,7 @@ mod tests {
             (
                 &["epoll_wait", "mio::poll::Poll::poll"],
                 None,
-                "waiting for events in mio::poll::Poll::poll (epoll_wait)",
+                "waiting for events in runtime code (epoll_wait)",
             ),
             (&[], None, "blocked, stack unknown"),
         ] {
@@ -310,6 +315,8 @@ mod tests {
         let names = ["memcpy", "alloc::vec::Vec<T>::push", "orders::parse", "main"];
         assert_eq!(said(&names, SampleKind::Cpu, None), "running orders::parse (alloc::vec::Vec::push)");
         assert_eq!(said(&["orders::parse"], SampleKind::Cpu, None), "running orders::parse");
+        let idle = said(&["memcpy", "std::thread::park"], SampleKind::Cpu, None);
+        assert_eq!(idle, "running runtime code (memcpy)");
         let waiting = said(&["orders::parse"], SampleKind::RunQueue, None);
         assert_eq!(waiting, "ready to run but not running in orders::parse");
     }

@@ -255,7 +255,8 @@ impl Profile {
 
     /// The sum of one kind of time over all samples, in nanoseconds.
     pub fn total(&self, kind: SampleKind) -> u64 {
-        self.samples.iter().filter(|(key, _)| key.kind == kind).map(|(_, value)| value.nanoseconds).sum()
+        let of_kind = self.samples.iter().filter(|(key, _)| key.kind == kind);
+        of_kind.fold(0, |sum, (_, value)| sum.saturating_add(value.nanoseconds))
     }
 
     /// Whether nothing was observed.

@@ -10,12 +10,23 @@ use crate::filter::SampleFilter;
 use crate::folded::{FoldedRoot, folded};
 use crate::profile::{Profile, SampleKind};
 
-/// The flame graph could not be drawn.
+/// Why a flame graph could not be drawn.
 #[derive(Debug, thiserror::Error)]
-#[error("the {} flame graph could not be drawn: {source}", kind.as_str())]
-pub struct SvgError {
-    kind: SampleKind,
-    source: std::io::Error,
+pub enum SvgError {
+    /// The drawing library refused a stack.
+    #[error("the {} flame graph could not be drawn: {source}", kind.as_str())]
+    Drawing {
+        /// The kind of time.
+        kind: SampleKind,
+        /// The library's reason.
+        source: std::io::Error,
+    },
+    /// More time than 64 bits of nanoseconds hold, 584 years: the profile is damaged.
+    #[error("the {} time adds up to more than 584 years: the profile is damaged", kind.as_str())]
+    TooMuchTime {
+        /// The kind of time.
+        kind: SampleKind,
+    },
 }
 
 /// Totals below this are written in microseconds, above in milliseconds: numbers people can compare.
@@ -25,7 +36,7 @@ const MICROSECONDS_BELOW: u64 = 20_000_000;
 ///
 /// The subtitle says the kind and the total. Equal profiles give equal pictures.
 ///
-/// Errors: [`SvgError`], where the drawing library refuses a stack.
+/// Errors: [`SvgError`], for damaged profiles only.
 pub fn flame_graph(
     profile: &Profile,
     kind: SampleKind,
@@ -36,8 +47,8 @@ pub fn flame_graph(
     if text.is_empty() {
         return Ok(None);
     }
-    let total = text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-    let total = total.fold(0, u64::saturating_add);
+    let mut numbers = text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    let total = numbers.try_fold(0_u64, u64::checked_add).ok_or(SvgError::TooMuchTime { kind })?;
     let (unit, factor) = if total < MICROSECONDS_BELOW { ("µs", 1e-3) } else { ("ms", 1e-6) };
     let mut options = Options::default();
     options.title = title.to_owned();
@@ -47,7 +58,7 @@ pub fn flame_graph(
     options.colors = palette(kind);
     options.deterministic = true;
     let mut svg = Vec::new();
-    from_lines(&mut options, text.lines(), &mut svg).map_err(|source| SvgError { kind, source })?;
+    from_lines(&mut options, text.lines(), &mut svg).map_err(|source| SvgError::Drawing { kind, source })?;
     Ok(Some(String::from_utf8_lossy(&svg).into_owned()))
 }
 

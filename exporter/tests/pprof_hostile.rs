@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use spanprof_exporter::pprof::{
     DecodeLimits, PprofError, decode, decode_with_limits, encode, encode_uncompressed,
 };
-use spanprof_exporter::{Label, LabelValue, Location, Module, Profile, SampleKey, SampleKind};
+use spanprof_exporter::svg::{SvgError, flame_graph};
+use spanprof_exporter::{Label, LabelValue, Location, Module, Profile, SampleFilter, SampleKey, SampleKind};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -50,6 +51,21 @@ fn every_cut_of_a_file_is_an_error_or_a_profile() {
     for end in 0..whole.len() {
         let _ = decode(&whole[..end]);
     }
+}
+
+#[test]
+fn times_that_overflow_saturate() {
+    let mut profile = fixture::profile();
+    let template = profile.samples()[0].0;
+    for (key, _) in profile.samples() {
+        profile.add(SampleKey { kind: template.kind, ..key }, u64::MAX / 2, 1);
+    }
+    let read = decode(&encode(&profile)).unwrap();
+    assert_eq!(read.total(template.kind), u64::MAX);
+    let all = SampleFilter::default();
+    assert!(matches!(flame_graph(&read, template.kind, &all, "damaged"), Err(SvgError::TooMuchTime { .. })));
+    let spans = spanprof_exporter::analysis::spans(&read);
+    assert!(spans.iter().any(|span| span.total_ns() > i64::MAX as u64));
 }
 
 fn meaning(profile: &Profile) -> BTreeMap<String, u64> {

@@ -103,6 +103,25 @@ async fn samples_without_a_stack_keep_their_time() {
 }
 
 #[tokio::test]
+async fn long_stacks_keep_the_leaf_that_the_server_would_cut() {
+    let mut profile = Profile::default();
+    profile.start_unix_nanoseconds = now();
+    let locations = (0..1_200).map(|depth| {
+        let frames = vec![fixture::native(&format!("f{depth}"))];
+        profile.intern_location(Location { module: None, address: depth, frames })
+    });
+    let locations = locations.collect();
+    let (stack, labels) = (profile.intern_stack(locations), profile.intern_labels(vec![]));
+    profile.add(SampleKey { stack, labels, kind: SampleKind::Cpu }, 9, 1);
+    let (server, _) = pushed(&profile, |_| {}).await;
+    let stack = &server.profiles()[0].samples[0].stack;
+    assert_eq!(stack.len(), 1_000);
+    assert_eq!((stack[0].as_str(), stack[99].as_str()), ("f1199", "f1100"));
+    assert_eq!((stack[100].as_str(), stack[101].as_str()), ("[frames left out]", "f898"));
+    assert_eq!(stack[999], "f0");
+}
+
+#[tokio::test]
 async fn distinct_values_are_capped_over_the_sink_s_life() {
     let server = StandIn::start(StandInConfig::default()).unwrap();
     let config = PyroscopeConfig { distinct_values: 3, ..PyroscopeConfig::new(server.url()) };

@@ -12,6 +12,9 @@ use crate::profile::{LabelValue, LocationId, ModuleId, Profile, SampleKind, Stac
 /// The name of a frame that has none.
 const UNKNOWN: &str = "[unknown]";
 
+/// The frame that stands for the middle of a long stack.
+const LEFT_OUT: &str = "[frames left out]";
+
 /// One sample as it will be written: values in the order of the columns.
 pub(crate) struct SampleRow<'a> {
     pub(crate) stack: StackId,
@@ -25,10 +28,12 @@ pub(crate) struct ProfileBuilder<'a> {
     message: PprofProfile,
     strings: HashMap<&'a str, i64>,
     functions: HashMap<(i64, i64, i64), u64>,
-    locations: HashMap<LocationId, u64>,
+    /// The number that each of the profile's locations was written under; 0 for those that were not. A table
+    /// and not a map: a busy profile asks a million times.
+    locations: Vec<u64>,
     mappings: HashMap<ModuleId, u64>,
-    no_stack: Option<u64>,
-    names_empty_stacks: bool,
+    made_up: HashMap<&'static str, u64>,
+    longest_stack: Option<usize>,
 }
 
 impl<'a> ProfileBuilder<'a> {
@@ -39,10 +44,10 @@ impl<'a> ProfileBuilder<'a> {
             message: PprofProfile::default(),
             strings: HashMap::new(),
             functions: HashMap::new(),
-            locations: HashMap::new(),
+            locations: vec![0; profile.locations().len()],
             mappings: HashMap::new(),
-            no_stack: None,
-            names_empty_stacks: false,
+            made_up: HashMap::new(),
+            longest_stack: None,
         };
         builder.string("");
         let nanoseconds = builder.string("nanoseconds");
@@ -74,10 +79,11 @@ impl<'a> ProfileBuilder<'a> {
         self.message.default_sample_type = self.string(column.as_str());
     }
 
-    /// Gives samples without a stack a frame that says so, for readers that lose them otherwise.
+    /// For readers that lose samples without a stack and cut long ones at the leaf, where the answer is:
+    /// an empty stack gets a frame that says so, a long one loses its middle.
     #[cfg(feature = "pyroscope")]
-    pub(crate) fn name_empty_stacks(&mut self) {
-        self.names_empty_stacks = true;
+    pub(crate) fn bound_stacks(&mut self, longest: usize) {
+        self.longest_stack = Some(longest);
     }
 
     /// Adds one sample.
@@ -85,8 +91,16 @@ impl<'a> ProfileBuilder<'a> {
         let profile = self.profile;
         let mut location_id: Vec<u64> =
             profile.stack(row.stack).iter().map(|location| self.location(*location)).collect();
-        if location_id.is_empty() && self.names_empty_stacks {
-            location_id.push(self.no_stack());
+        if let Some(longest) = self.longest_stack {
+            if location_id.is_empty() {
+                location_id.push(self.made_up(NO_STACK));
+            }
+            if location_id.len() > longest {
+                let roots = longest / 10;
+                let leaves = longest.saturating_sub(roots + 1);
+                let left_out = self.made_up(LEFT_OUT);
+                location_id.splice(leaves..location_id.len() - roots, [left_out]);
+            }
         }
         let label = row.labels.iter().filter_map(|(key, value)| self.label(key, value)).collect();
         self.message.sample.push(Sample { location_id, value: row.values, label });
@@ -124,8 +138,8 @@ impl<'a> ProfileBuilder<'a> {
     }
 
     fn location(&mut self, id: LocationId) -> u64 {
-        if let Some(written) = self.locations.get(&id) {
-            return *written;
+        if self.locations[id.index()] != 0 {
+            return self.locations[id.index()];
         }
         let location = self.profile.location(id);
         let mapping_id = location.module.map_or(0, |module| self.mapping(module));
@@ -155,18 +169,19 @@ impl<'a> ProfileBuilder<'a> {
             line,
             is_folded: false,
         });
-        self.locations.insert(id, written);
+        self.locations[id.index()] = written;
         written
     }
 
-    fn no_stack(&mut self) -> u64 {
-        if let Some(written) = self.no_stack {
-            return written;
+    /// A location that is no code and only says something.
+    fn made_up(&mut self, name: &'static str) -> u64 {
+        if let Some(written) = self.made_up.get(name) {
+            return *written;
         }
-        let line = vec![self.made_up_line(NO_STACK)];
+        let line = vec![self.made_up_line(name)];
         let written = self.message.location.len() as u64 + 1;
         self.message.location.push(PprofLocation { id: written, line, ..PprofLocation::default() });
-        self.no_stack = Some(written);
+        self.made_up.insert(name, written);
         written
     }
 

@@ -22,10 +22,13 @@ pub fn encode_uncompressed(profile: &Profile) -> Vec<u8> {
     message(profile).encode_to_vec()
 }
 
+/// How hard gzip tries. On `benches/formats.rs` (5.1 MB) level 3 takes 44 ms for 607 KB, level 6 takes 181 ms
+/// for 576 KB, level 1 takes 18 ms for 762 KB.
+const COMPRESSION: Compression = Compression::new(3);
+
 /// Compresses without file name or time, so that equal input gives equal output.
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder =
-        GzBuilder::new().write(Vec::with_capacity(bytes.len() / 2 + 64), Compression::default());
+    let mut encoder = GzBuilder::new().write(Vec::with_capacity(bytes.len() / 2 + 64), COMPRESSION);
     // Writing into a vector can't fail.
     let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
     written.unwrap_or_default()

@@ -18,6 +18,9 @@ use crate::profile::{Label, LabelValue, Profile, SampleKind, StackId, label};
 /// Where values over the cap go.
 const OTHER: &str = "other";
 
+/// The server cuts a longer stack at its leaf.
+const LONGEST_STACK: usize = 1000;
+
 /// One request, ready to send.
 #[derive(Debug)]
 pub(super) struct PreparedProfile {
@@ -151,7 +154,7 @@ impl<'a> Plan<'a> {
 
     fn encode(&self, part: &Part) -> Vec<u8> {
         let mut builder = ProfileBuilder::new(self.profile, &[part.kind], part.kind == SampleKind::Cpu);
-        builder.name_empty_stacks();
+        builder.bound_stacks(LONGEST_STACK);
         for (stack, labels, nanoseconds) in &part.samples {
             let values = vec![i64::try_from(*nanoseconds).unwrap_or(i64::MAX)];
             let labels = self.labels[*labels].iter().map(|(name, value)| (name.as_str(), value)).collect();
