@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use spanprof_context::locate;
-use spanprof_symbolizer::{ObjectFile, UnwindTable};
+use spanprof_symbolizer::{ObjectFile, Symbolizer, UnwindTable};
 
 use crate::targets::{
     CodeMappings, Mapping, MappingPath, Pid, ProcFs, Process, ProcessError, open_mapped_file, read_vdso,
@@ -11,6 +11,8 @@ use crate::targets::{
 
 /// Objects looked into; a process with more is cut there.
 const MAX_OBJECTS: usize = 512;
+/// Addresses of an object that are asked for their names, spread evenly over its code.
+const ASKED_ADDRESSES: u64 = 64;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,6 +46,8 @@ pub struct ObjectFacts {
     pub path: String,
     /// How stacks through it are walked, in words.
     pub unwinding: String,
+    /// Whether its functions can be named, in words.
+    pub names: String,
 }
 
 impl Diagnosis {
@@ -81,6 +85,7 @@ impl Diagnosis {
 
     fn look_at_code(&mut self, procfs: &ProcFs, code: &CodeMappings) {
         let mut seen = std::collections::HashSet::new();
+        let mut symbolizer = Symbolizer::new();
         for mapping in &code.mappings {
             let path = match &mapping.path {
                 MappingPath::File { path, .. } => path.display().to_string(),
@@ -93,13 +98,19 @@ impl Diagnosis {
             };
             if self.objects.len() < MAX_OBJECTS && seen.insert((mapping.device, mapping.inode, path.clone()))
             {
-                self.objects.push(look_at_object(procfs, self.pid, mapping, path));
+                self.objects.push(look_at_object(procfs, self.pid, mapping, path, &mut symbolizer));
             }
         }
     }
 }
 
-fn look_at_object(procfs: &ProcFs, pid: Pid, mapping: &Mapping, path: String) -> ObjectFacts {
+fn look_at_object(
+    procfs: &ProcFs,
+    pid: Pid,
+    mapping: &Mapping,
+    path: String,
+    symbolizer: &mut Symbolizer,
+) -> ObjectFacts {
     let object = match mapping.path {
         MappingPath::Vdso => read_vdso(procfs, pid, mapping)
             .map_err(|error| error.to_string())
@@ -109,8 +120,8 @@ fn look_at_object(procfs: &ProcFs, pid: Pid, mapping: &Mapping, path: String) ->
             .and_then(|file| ObjectFile::from_file(file, &path).map_err(|error| error.to_string())),
     };
     match object {
-        Ok(object) => ObjectFacts { unwinding: unwinding(&object), path },
-        Err(reason) => ObjectFacts { path, unwinding: reason },
+        Ok(object) => ObjectFacts { unwinding: unwinding(&object), names: names(&object, symbolizer), path },
+        Err(reason) => ObjectFacts { path, unwinding: reason, names: "unknown".into() },
     }
 }
 
@@ -127,6 +138,32 @@ fn unwinding(object: &ObjectFile) -> String {
                 broken => format!("by tables: {} functions, {broken} of them broken", statistics.functions),
             }
         }
+    }
+}
+
+/// Asks for the names of addresses all over the code: what a profile would show of it.
+fn names(object: &ObjectFile, symbolizer: &mut Symbolizer) -> String {
+    let length: u64 = object.segments().iter().map(|segment| segment.mem_size).sum();
+    let step = (length / ASKED_ADDRESSES).max(1);
+    let addresses: Vec<u64> = object
+        .segments()
+        .iter()
+        .flat_map(|segment| {
+            let end = segment.vaddr.saturating_add(segment.mem_size);
+            (segment.vaddr..end).step_by(usize::try_from(step).unwrap_or(usize::MAX))
+        })
+        .take(2 * ASKED_ADDRESSES as usize)
+        .collect();
+    let nameless = format!("{}+0x", object.file_name());
+    let answers = symbolizer.symbolize(object, &addresses);
+    let frames = || answers.iter().filter_map(|frames| frames.first());
+    let named = frames().filter(|frame| !frame.function.starts_with(&nameless)).count();
+    let with_lines = frames().filter(|frame| frame.file.is_some()).count();
+    let share = |part: usize| part * 100 / answers.len().max(1);
+    match (share(named), share(with_lines)) {
+        (0, _) => "none: shown as module+0xaddress".into(),
+        (named, 0) => format!("{named} % of the code"),
+        (named, lines) => format!("{named} % of the code, files and lines for {lines} %"),
     }
 }
 
@@ -176,5 +213,13 @@ mod tests {
         assert!(libc.unwinding.starts_with("by tables: "), "{libc:?}");
         assert!(diagnosis.objects.iter().any(|object| object.path == "[vdso]"), "{diagnosis:?}");
         assert_eq!((diagnosis.refusal, diagnosis.just_in_time_mappings), (None, 0));
+    }
+
+    #[test]
+    fn our_own_functions_have_names_and_lines() {
+        let diagnosis = Diagnosis::of(&ProcFs::host(), std::process::id()).unwrap();
+        let own = std::env::current_exe().unwrap().display().to_string();
+        let program = diagnosis.objects.iter().find(|object| object.path == own).unwrap();
+        assert!(program.names.contains("files and lines"), "{program:?}");
     }
 }

@@ -217,6 +217,23 @@ fn a_target_that_is_killed_in_mid_capture_leaves_what_was_seen() {
 }
 
 #[test]
+fn a_full_disk_keeps_the_profile_and_says_so() {
+    if !can_capture("a_full_disk_keeps_the_profile_and_says_so") {
+        return;
+    }
+    let disk = support::SmallDisk::mount(64 << 10);
+    let out = disk.path().join("out");
+    let finished = run(spanprof().args(["record", "--out"]).arg(&out).args(["--", "true"]));
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.errors.contains("no space left for"), "{finished:?}");
+    assert!(finished.errors.contains("the profile alone was saved"), "{finished:?}");
+    let shown = run(spanprof().arg("show").arg(&out));
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let left: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["profile.pb.gz"], "nothing half-written stays");
+}
+
+#[test]
 fn attach_writes_windows_until_its_targets_end() {
     if !can_capture("attach_writes_windows_until_its_targets_end") {
         return;

@@ -16,7 +16,7 @@ use super::progress::ProgressLine;
 use super::record::{install_interrupt, require_match};
 use super::selection::{CaptureArguments, Selection};
 use super::session::{Ended, Go, Session};
-use super::shipping::{FLUSH_LIMIT, Shipment, Shipper, Sink};
+use super::shipping::{FLUSH_LIMIT, RETRY_LIMIT, Shipment, Shipper, Sink};
 use super::units::{count, counted, parse_seconds};
 use crate::recorder::Recorder;
 use crate::summary::{Summary, loss};
@@ -25,7 +25,8 @@ use crate::targets::{ProcFs, Watch};
 /// Profile running processes until stopped, and push to Pyroscope or a directory
 ///
 /// Captures in windows and ships each while the next one is captured; a server that is slow or away never
-/// holds up the capture. Ctrl-C or SIGTERM ends it: what was captured is sent, for at most 15 seconds.
+/// holds up the capture. Ctrl-C or SIGTERM ends it: what was captured is sent, for at most 22 seconds; a second
+/// one leaves at once.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct AttachArguments {
@@ -167,6 +168,7 @@ fn shippers(arguments: &AttachArguments) -> Result<Vec<Shipper>, Failure> {
             tenant: arguments.tenant.clone(),
             credentials: credentials(|name| std::env::var(name).ok()),
             tags: arguments.tags.clone(),
+            retry_budget: RETRY_LIMIT,
             ..PyroscopeConfig::new(url)
         };
         let push = Push::new(config)?;
@@ -289,7 +291,7 @@ impl Course {
 }
 
 fn finish(shippers: &mut [Shipper], mut course: Course, line: &mut ProgressLine) {
-    line.update("sending what was captured");
+    line.update("sending what was captured; Ctrl-C leaves at once");
     let deadline = Instant::now() + FLUSH_LIMIT;
     let mut words = Vec::new();
     for shipper in shippers {

@@ -19,7 +19,7 @@ use crate::targets::ProcFs;
 /// is possible, with 4 where only privilege is missing, else with 1.
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
-    /// Also look at this process: can it be read, does it publish spans, can its code be unwound
+    /// Also look at this process: can it be read, does it publish spans, can its code be unwound and named
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pid: Option<u32>,
     /// Print JSON
@@ -173,9 +173,9 @@ fn process_text(process: &Diagnosis) -> String {
         text.push_str(&format!("code: {}\n", printable(refusal)));
         return text;
     }
-    let mut table = Table::new(&["CODE", "UNWINDING"]);
+    let mut table = Table::new(&["CODE", "UNWINDING", "NAMES"]);
     for object in &process.objects {
-        table.row([object.path.clone(), object.unwinding.clone()]);
+        table.row([object.path.clone(), object.unwinding.clone(), object.names.clone()]);
     }
     text.push_str(&table.render());
     if process.just_in_time_mappings > 0 {

@@ -1,7 +1,7 @@
 //! The command line: `spanprof record`, `attach`, `show`, `doctor` and `demo`.
 //!
 //! One file per subcommand. Results go to standard output, progress and the closing words to standard
-//! error. The exit codes are part of the contract (see [`exit`]). It lives in the library so that tests
+//! error. The exit codes are part of the contract (`exit`). It lives in the library so that tests
 //! reach its parts; the program is one call.
 
 mod attach;

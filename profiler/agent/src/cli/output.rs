@@ -1,9 +1,10 @@
 //! The files of a recording.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use spanprof_exporter::directory::{ReportFile, write_report};
+use spanprof_exporter::directory::{DirectoryError, ReportFile, write_report};
 use spanprof_exporter::page::{self, Loss, PageDetails};
+use spanprof_exporter::pprof;
 
 use super::exit::{Exit, Failure};
 use crate::recorder::Window;
@@ -12,8 +13,8 @@ use crate::summary::{Summary, loss};
 /// Writes all files and gives their names, what a person opens first in front.
 ///
 /// # Errors
-/// When the directory cannot be made or a file cannot be written, such as on a full disk. An older recording
-/// in the directory is then still whole.
+/// When the directory cannot be made or a file cannot be written. Where the disk has no room for all, the
+/// profile alone is tried, from which the rest can be made again; else an older recording stays whole.
 pub(crate) fn write_recording(directory: &Path, window: &Window) -> Result<Vec<String>, Failure> {
     let failure = |reason: String| {
         Failure::new(Exit::Failed, format!("the recording is lost: {reason}"))
@@ -25,12 +26,31 @@ pub(crate) fn write_recording(directory: &Path, window: &Window) -> Result<Vec<S
         ReportFile { name: "report.html".into(), bytes: page.into_bytes() },
         ReportFile { name: "summary.json".into(), bytes: summary },
     ];
-    let paths = write_report(directory, &window.profile, &title(&window.summary), files)
-        .map_err(|error| failure(error.to_string()))?;
+    let written = write_report(directory, &window.profile, &title(&window.summary), files);
+    let paths = written.map_err(|error| match error {
+        DirectoryError::DiskFull { .. } => match save_profile(directory, window) {
+            Ok(path) => Failure::new(Exit::Failed, error.to_string())
+                .help(format!("the profile alone was saved: spanprof show {}", path.display())),
+            Err(_) => failure(error.to_string()),
+        },
+        error => failure(error.to_string()),
+    })?;
     let mut names: Vec<String> =
         paths.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
     names.sort_by_key(|name| name != "report.html");
     Ok(names)
+}
+
+/// Writes `profile.pb.gz` alone, whole or not at all.
+fn save_profile(directory: &Path, window: &Window) -> std::io::Result<PathBuf> {
+    let place = directory.join("profile.pb.gz");
+    let hidden = directory.join(format!(".profile.pb.gz.{}.partial", std::process::id()));
+    let saved = std::fs::write(&hidden, pprof::encode(&window.profile))
+        .and_then(|()| std::fs::rename(&hidden, &place));
+    if saved.is_err() {
+        let _ = std::fs::remove_file(&hidden);
+    }
+    saved.map(|()| place)
 }
 
 fn title(summary: &Summary) -> String {
@@ -87,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_with_the_file_and_the_next_step() {
+    fn what_cannot_be_written_is_told_with_the_next_step() {
         let directory = tempfile::tempdir().unwrap();
         let in_the_way = directory.path().join("file");
         std::fs::write(&in_the_way, "").unwrap();

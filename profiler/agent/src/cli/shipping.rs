@@ -127,8 +127,12 @@ impl Shipper {
     }
 }
 
-/// How long the end of an attachment may take at most.
-pub(crate) const FLUSH_LIMIT: Duration = Duration::from_secs(15);
+/// How long one window is tried: a server that restarts is back after 15 s.
+pub(crate) const RETRY_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long the end of an attachment may take at most: as long as one window is tried, so that it is told
+/// why a server could not be reached, and less than the 30 s that Kubernetes waits before it kills.
+pub(crate) const FLUSH_LIMIT: Duration = Duration::from_secs(22);
 
 #[cfg(test)]
 mod tests {

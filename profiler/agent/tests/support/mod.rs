@@ -120,6 +120,32 @@ impl Drop for Cat {
     }
 }
 
+/// A file system of a few pages, in memory.
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// Mounts one; needs root.
+    pub(crate) fn mount(bytes: usize) -> SmallDisk {
+        let directory = tempfile::tempdir().unwrap();
+        let size = format!("size={bytes}");
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory.path()).status();
+        assert!(status.unwrap().success(), "cannot mount a small disk");
+        SmallDisk(directory)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
 /// Reads what a recording says of itself.
 pub(crate) fn summary(out: &Path) -> Summary {
     serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap()
