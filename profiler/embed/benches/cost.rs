@@ -16,9 +16,10 @@ use opentelemetry::{Context, trace::Tracer};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
 
-const TURNS: usize = 15;
-const LOOPS: usize = 9;
-const ROUNDS: u32 = 400_000;
+const TURNS: usize = 21;
+/// Short loops and many: on a busy machine some run undisturbed.
+const LOOPS: usize = 200;
+const ROUNDS: u32 = 5_000;
 const NAMES: [&str; 3] =
     ["OpenTelemetry: attach and detach", "tracing: enter and exit", "tracing: two nested enters and exits"];
 

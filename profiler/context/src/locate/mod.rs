@@ -190,8 +190,11 @@ fn dynamic(module: u64, offset: u64, mappings: &[Mapping]) -> Option<Access> {
     believable.then(|| Access::Dynamic { module, offset, vector: Vector::of(mappings) })
 }
 
-/// Searches the modules of a process for the standard's symbol. `program_headers` is where the kernel put the program's.
-pub(crate) fn from_symbols(
+/// Searches the modules of a process for the standard's symbol: the part of [`thread_slot`] that needs no process, only
+/// its memory and mappings.
+///
+/// `program_headers` is where the kernel put the program's headers (`AT_PHDR`), 0 if that isn't known.
+pub fn from_symbols(
     memory: &impl Memory,
     mappings: &[Mapping],
     program_headers: u64,
