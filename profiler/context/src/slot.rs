@@ -10,9 +10,9 @@
 //! **The record is part of the block**, so nothing is ever allocated, registered for thread exit or freed: the
 //! pointer and what it points to come and go together with the thread. Refused: a record on the heap and a
 //! 16-byte block. It needs an allocation and a destructor per thread, has no good answer to a span that is set
-//! while thread-local destructors run, and saves 656 bytes of static TLS, which matter only to a `dlopen`ed library;
-//! such a library, with the thread-locals of `std`, an async runtime and OpenTelemetry, is past glibc's 512-byte
-//! surplus anyway, and [`locate`](crate::locate) reads it through the thread's vector.
+//! while thread-local destructors run, and saves static TLS, which matters only to a `dlopen`ed library: glibc keeps 512
+//! bytes for such, and a library with an async runtime, `tracing` and OpenTelemetry has 560 without our block. It then
+//! has its thread-local storage per thread anyway, and [`locate`](crate::locate) reads it by the thread's vector.
 //! The block's first 64 bytes, a cache line of their own, hold everything but the attributes.
 //!
 //! **The symbol is defined in assembly**: Rust's stable `thread_local!` gives no control over its name. It is *weak*,
