@@ -47,5 +47,9 @@ fn publishing_allocates_nothing() {
         drop(black_box(Box::new(1)));
         (publishing, ALLOCATIONS.get() - before)
     });
-    assert_eq!(counted.join().unwrap(), (0, 1), "none while publishing; and one that was meant, so that the count works");
+    assert_eq!(
+        counted.join().unwrap(),
+        (0, 1),
+        "none while publishing; and one that was meant, so that the count works"
+    );
 }

@@ -113,6 +113,6 @@ fn a_file_that_is_no_module_is_passed_over() {
         name: name.to_owned(),
     };
     let memory = Made { start: 0x1000, bytes: b"\x7fELF".repeat(0x400) };
-    let mappings = [mapping(0x1000, true, "/tmp/odd"), mapping(0x9000, true, "/tmp/gone")];
+    let mappings = [mapping(0x1000, true, "/opt/odd"), mapping(0x9000, true, "/opt/gone")];
     assert_eq!(from_symbols(&memory, &mappings, 0).unwrap(), None);
 }
