@@ -15,7 +15,7 @@ fn main() {
         std::env::args().skip(1).filter(|argument| argument != "--bench").map(Into::into).collect();
     let files = if arguments.is_empty() { default_files() } else { arguments };
     println!(
-        "{:<40} {:>8} {:>9} {:>9} {:>8} {:>8} {:>7} {:>6} {:>7} {:>5}",
+        "{:<40} {:>8} {:>9} {:>9} {:>8} {:>8} {:>7} {:>6} {:>7}",
         "object", "text MB", "functions", "rows", "KB", "KB/MB", "ms", "ms/MB", "no rule", "lost"
     );
     for file in files {
@@ -42,7 +42,7 @@ fn measure(path: &Path) {
             let kilobytes = table.size() as f64 / 1e3;
             let milliseconds = best.as_secs_f64() * 1e3;
             println!(
-                "{:<40} {:>8.2} {:>9} {:>9} {:>8.0} {:>8.1} {:>7.2} {:>6.2} {:>7} {:>5}",
+                "{:<40} {:>8.2} {:>9} {:>9} {:>8.0} {:>8.1} {:>7.2} {:>6.2} {:>7}",
                 object.file_name(),
                 megabytes,
                 table.statistics().functions,
@@ -52,7 +52,6 @@ fn measure(path: &Path) {
                 milliseconds,
                 milliseconds / megabytes,
                 table.statistics().unsupported_states,
-                table.statistics().rbp_lost,
             );
         }
         Err(error) => println!("{}: {error}", path.display()),

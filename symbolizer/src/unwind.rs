@@ -66,8 +66,6 @@ pub struct BuildStatistics {
     pub broken_functions: usize,
     /// States of the machine that have no rule; stacks end there.
     pub unsupported_states: usize,
-    /// States with a frame past 128 KiB that also saved rbp: the caller is found, its rbp is not.
-    pub rbp_lost: usize,
     /// Whether the scan of the section ended early at something that is no entry.
     pub cut_short: bool,
 }
@@ -369,7 +367,6 @@ impl<'a> Reader<'a> {
         let followed = common.run(&self.section, instructions, range, &mut |address, state| {
             let encoded = state.encode();
             statistics.unsupported_states += usize::from(encoded.unsupported);
-            statistics.rbp_lost += usize::from(encoded.rbp_lost);
             if written.is_ok() {
                 last = address.max(start);
                 written = writer.set(last, encoded.rule);

@@ -23,19 +23,18 @@
 struct settings {
 	/* Bit (tgid % 4096): whether a process with such an id may be a target. Never a false no. */
 	u64 filter[FILTER_WORDS];
-	/* At most one user stack per thread is walked within this time ... */
+	/* A thread's user stack is walked once per this time on the average ... */
 	u64 walk_interval;
-	/* ... unless the place is new, and then at most one within this. */
-	u64 walk_minimum;
+	/* ... and this much of that time can be saved up, for bursts. */
+	u64 walk_burst;
 	/* Entries below this sum fold together when they are evicted. */
 	u64 fold_below;
 	/* Changes whenever any target's mappings or context slot changed. */
 	u32 version;
-	/* The number of the window that is open. */
-	u32 window;
 	/* The last generation given out to a set of mappings. */
 	u32 generation;
 	u32 flags;
+	u32 unused;
 };
 
 #define SETTING_KERNEL_STACKS 1u
@@ -105,7 +104,8 @@ struct entry {
 	u64 run_queue;
 	u32 count;
 	u32 generation;
-	u32 window;
+	/* 1 until the agent has read it, which sets it to 0. */
+	u32 unread;
 	u32 touched;
 };
 
@@ -124,7 +124,8 @@ struct thread {
 	u64 off_cpu;
 	u64 run_queue;
 	u64 exited;
-	u64 last_walk;
+	/* Up to when the thread's walks are paid for. */
+	u64 walked;
 	u64 switches;
 	s64 context_offset;
 	u64 context_module;

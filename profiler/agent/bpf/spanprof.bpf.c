@@ -41,7 +41,6 @@ INLINE void fold(struct thread *thread, struct scratch *scratch, const struct en
 		folded->run_queue = 0;
 		folded->count = 0;
 		folded->generation++;
-		folded->window = old->window;
 	}
 	folded->off_cpu += old->off_cpu;
 	folded->run_queue += old->run_queue;
@@ -54,7 +53,7 @@ INLINE void evict(const struct settings *s, struct thread *thread, struct scratc
 	if (!entry->count)
 		return;
 	/* What the agent has read already must not be folded: it would count twice. */
-	if (entry->window == s->window && entry->off_cpu + entry->run_queue < s->fold_below) {
+	if (entry->unread && entry->off_cpu + entry->run_queue < s->fold_below) {
 		fold(thread, scratch, entry);
 		return;
 	}
@@ -96,7 +95,7 @@ INLINE u32 entry_for(const struct settings *s, struct thread *thread, struct scr
 	entry->off_cpu = 0;
 	entry->run_queue = 0;
 	entry->count = 0;
-	entry->window = s->window;
+	entry->unread = 1;
 	entry->touched = touched;
 	return position;
 }

@@ -31,7 +31,7 @@ INLINE void send_stack(struct scratch *scratch, u64 hash)
 		count(COUNT_LOST_STACKS, 1);
 }
 
-/* Too soon after the last walk: the leaf alone stands for the stack, and says so. */
+/* A new place, and the thread's walks are spent: the leaf alone stands for the stack, and says so. */
 INLINE u64 leaf_only(const struct thread *thread, struct scratch *scratch, u64 ip)
 {
 	u64 hash = mix(mix(thread->tgid, ip), WALK_BUDGET) | 1;
@@ -49,12 +49,24 @@ INLINE u64 leaf_only(const struct thread *thread, struct scratch *scratch, u64 i
 	return hash;
 }
 
+/* Whether the thread may be walked now; takes it off its account if so. The account is a time: a walk
+ * moves it on by `walk_interval`, and it never lags behind by more than `walk_burst`. */
+INLINE bool pay_for_walk(const struct settings *s, struct thread *thread, u64 now)
+{
+	u64 paid = thread->walked;
+	if (paid + s->walk_burst < now)
+		paid = now - s->walk_burst;
+	if (paid > now)
+		return false;
+	thread->walked = paid + s->walk_interval;
+	return true;
+}
+
 /* The stack under which the current thread leaves the CPU.
  *
- * Walking takes about as long as a whole switch, so a thread that blocks hundreds of thousands of times
- * a second is walked at most every `walk_interval`; in between, the same place (user ip, sp, state,
- * system call) is taken for the same stack. Blocks that are further apart, which is where messages wait,
- * are each walked. */
+ * Walking takes about as long as a whole switch. A thread that blocks every few microseconds is walked
+ * 10,000 times a second, and in between the same place (user ip, sp, state, system call) is taken for
+ * the stack last seen there. A thread that blocks at the pace of messages is walked every time. */
 INLINE u64 blocking_stack(void *ctx, const struct settings *s, struct thread *thread, struct scratch *scratch,
 			  struct task_struct *task, u32 state, u64 now)
 {
@@ -66,31 +78,23 @@ INLINE u64 blocking_stack(void *ctx, const struct settings *s, struct thread *th
 	struct site *other = &thread->sites[(way + 1) % SITES];
 	if (site->key != key && other->key == key)
 		site = other;
-	u64 since_walk = now - thread->last_walk;
+	bool walk = pay_for_walk(s, thread, now);
 
-	if (site->key == key) {
-		bool settled = site->uses >= 16 || since_walk < s->walk_minimum;
-		if (settled && since_walk < s->walk_interval) {
-			site->uses++;
-			return site->stack;
-		}
-	} else {
+	if (site->key != key) {
+		if (!walk)
+			return leaf_only(thread, scratch, registers->ip);
 		if (site->uses > other->uses)
 			site = other;
+		other = site == other ? &thread->sites[way % SITES] : other;
+		other->uses >>= 1;
 		site->key = key;
-		site->uses = 0;
-		if (since_walk < s->walk_minimum) {
-			site->stack = leaf_only(thread, scratch, registers->ip);
-			return site->stack;
-		}
-	}
-	thread->last_walk = now;
-	u64 hash = mix(walk_user_stack(thread, scratch, registers), call << 32 | state) | 1;
-	if (site->stack != hash) {
-		site->stack = hash;
 		site->uses = 0;
 	}
 	site->uses++;
+	if (!walk)
+		return site->stack;
+	u64 hash = mix(walk_user_stack(thread, scratch, registers), call << 32 | state) | 1;
+	site->stack = hash;
 	if (!was_seen(hash)) {
 		count(COUNT_WALK_ENDS + (scratch->record.end & 15), 1);
 		if (s->flags & SETTING_KERNEL_STACKS)

@@ -180,8 +180,8 @@ static long step(u32 i, struct walk *walk)
 		cfa = walk->bp + offset;
 		break;
 	case RULE_BIG:
-		cfa = walk->sp + (u64)(rule >> 3) * 8;
-		saved_bp = 0;
+		cfa = walk->sp + (u64)(rule >> 6) * 8;
+		saved_bp = (u64)(rule >> 3 & 7) * 8;
 		break;
 	case RULE_PLT:
 		cfa = walk->sp + 8 + ((pc & 15) >= (rule >> 10) ? 8 : 0);

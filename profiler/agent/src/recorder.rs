@@ -413,7 +413,7 @@ impl Recorder {
             .iter()
             .map(|(key, sums)| {
                 let (off_cpu_ns, run_queue_ns) = waits.get(key).copied().unwrap_or_default();
-                let wall_ns = sums.until.saturating_sub(sums.since.max(self.opened));
+                let wall_ns = sums.until.saturating_sub(sums.since);
                 ThreadTime {
                     pid: key.process,
                     tid: key.thread,

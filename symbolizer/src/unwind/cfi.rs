@@ -55,8 +55,6 @@ pub(super) struct Encoded {
     pub(super) rule: Rule,
     /// The state has no rule, and `rule` is none.
     pub(super) unsupported: bool,
-    /// The frame was too large to say where rbp is.
-    pub(super) rbp_lost: bool,
 }
 
 impl State {
@@ -65,16 +63,10 @@ impl State {
     /// The rule for this state.
     pub(super) fn encode(&self) -> Encoded {
         if self.return_address == Saved::Undefined {
-            return Encoded { rule: Rule::END, unsupported: false, rbp_lost: false };
+            return Encoded { rule: Rule::END, unsupported: false };
         }
         let rule = self.rule();
-        Encoded {
-            rule: rule.unwrap_or(Rule::NONE),
-            unsupported: rule.is_none(),
-            rbp_lost: rule.is_some_and(|rule| {
-                rule.kind() == super::rule::RuleKind::Big && self.rbp != Saved::Unchanged
-            }),
-        }
+        Encoded { rule: rule.unwrap_or(Rule::NONE), unsupported: rule.is_none() }
     }
 
     fn rule(&self) -> Option<Rule> {

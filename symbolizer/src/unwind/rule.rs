@@ -12,7 +12,7 @@
 //! | signal | 4 | 0 | 0 |
 //! | plt | 5 | 0 | threshold |
 //! | deref | 6 | 0 | n |
-//! | big | 7 | n, low bits | n, high bits |
+//! | big | 7 | k in bits 3..6, n from bit 6 on | n |
 //!
 //! Equations, with `[x]` the eight bytes at address x:
 //!
@@ -21,14 +21,14 @@
 //! rbp:    cfa = rbp + 8n                                   rbp' = k == 0 ? rbp : [cfa - 8k]
 //! plt:    cfa = rsp + 8 + ((rip & 15) >= threshold ? 8 : 0)  rbp' = rbp
 //! deref:  cfa = [rbp - 8n]                                 rbp' = [rbp]
-//! big:    cfa = rsp + 8n                                   rbp' = rbp
+//! big:    cfa = rsp + 8n                                   rbp' = k == 0 ? rbp : [cfa - 8k]
 //! then:   rip' = [cfa - 8]    rsp' = cfa
 //! signal: rip' = [rsp + 168]  rsp' = [rsp + 160]           rbp' = [rsp + 120]
 //! end:    the outermost frame; none: unknown, stop
 //! ```
 //!
-//! `big` exists because a frame of 158 kB in a compiler lost every stack through it; it has no room to say
-//! where rbp was saved (see [`crate::unwind::BuildStatistics::rbp_lost`]).
+//! `big` exists because a frame of 158 kB in a compiler lost every stack through it: frames up to 2 MB, with
+//! rbp among the six registers pushed first, which is where compilers save it.
 
 /// How to get from a frame to its caller. See the module's documentation for the format.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,7 +62,9 @@ const KIND_MASK: u32 = (1 << KIND_BITS) - 1;
 const SAVED_MASK: u32 = (1 << 7) - 1;
 const OFFSET_SHIFT: u32 = 10;
 const OFFSET_MASK: u32 = (1 << 14) - 1;
-const BIG_MASK: u32 = (1 << 21) - 1;
+const BIG_SAVED_MASK: u32 = (1 << 3) - 1;
+const BIG_OFFSET_SHIFT: u32 = 6;
+const BIG_OFFSET_MASK: u32 = (1 << 18) - 1;
 
 impl Rule {
     /// Nothing is known: stop.
@@ -82,12 +84,17 @@ impl Rule {
 
     /// `cfa = rsp + 8 * words`, rbp saved at `cfa - 8 * saved_rbp` (0: unchanged).
     ///
-    /// A frame past 2^14 words becomes `big`, which forgets `saved_rbp`. `None` where a number does not fit.
+    /// A frame past 2^14 words becomes `big`, which has room for `saved_rbp` up to 7. `None` where a number
+    /// does not fit.
     pub const fn rsp(words: u64, saved_rbp: u64) -> Option<Rule> {
-        if saved_rbp > SAVED_MASK as u64 || words > BIG_MASK as u64 {
+        if saved_rbp > SAVED_MASK as u64 || words > BIG_OFFSET_MASK as u64 {
             None
         } else if words > OFFSET_MASK as u64 {
-            Some(Rule(RuleKind::Big as u32 | (words as u32) << KIND_BITS))
+            if saved_rbp > BIG_SAVED_MASK as u64 {
+                return None;
+            }
+            let (saved, words) = (saved_rbp as u32, words as u32);
+            Some(Rule(RuleKind::Big as u32 | saved << KIND_BITS | words << BIG_OFFSET_SHIFT))
         } else {
             Some(Rule::with_offset(RuleKind::Rsp, words as u32, saved_rbp as u32))
         }
@@ -144,7 +151,7 @@ impl Rule {
     /// n: the offset in words of eight bytes, or a PLT entry's threshold in bytes.
     pub const fn offset(self) -> u64 {
         match self.kind() {
-            RuleKind::Big => (self.0 >> KIND_BITS & BIG_MASK) as u64,
+            RuleKind::Big => (self.0 >> BIG_OFFSET_SHIFT & BIG_OFFSET_MASK) as u64,
             _ => (self.0 >> OFFSET_SHIFT & OFFSET_MASK) as u64,
         }
     }
@@ -153,6 +160,7 @@ impl Rule {
     pub const fn saved_rbp(self) -> u64 {
         match self.kind() {
             RuleKind::Rsp | RuleKind::Rbp => (self.0 >> KIND_BITS & SAVED_MASK) as u64,
+            RuleKind::Big => (self.0 >> KIND_BITS & BIG_SAVED_MASK) as u64,
             _ => 0,
         }
     }
@@ -169,7 +177,7 @@ impl std::fmt::Debug for Rule {
             RuleKind::Signal => write!(formatter, "signal"),
             RuleKind::Plt => write!(formatter, "plt {offset}"),
             RuleKind::Deref => write!(formatter, "cfa=[rbp-{}]", offset * 8),
-            RuleKind::Big => write!(formatter, "cfa=rsp+{} (big)", offset * 8),
+            RuleKind::Big => write!(formatter, "cfa=rsp+{} (big) rbp@{saved}", offset * 8),
         }
     }
 }
@@ -187,8 +195,8 @@ mod tests {
         assert_eq!(Rule::CALL.bits(), 1 | 1 << 10);
         assert_eq!(Rule::FRAME_POINTER.bits(), 2 | 2 << 3 | 2 << 10);
         assert_eq!(Rule::rsp(16383, 127).unwrap().bits(), 1 | 127 << 3 | 16383 << 10);
-        assert_eq!(Rule::rsp(16384, 2).unwrap().bits(), 7 | 16384 << 3);
-        assert_eq!(Rule::rsp((1 << 21) - 1, 0).unwrap().bits(), 0x00ff_ffff);
+        assert_eq!(Rule::rsp(16384, 2).unwrap().bits(), 7 | 2 << 3 | 16384 << 6);
+        assert_eq!(Rule::rsp((1 << 18) - 1, 7).unwrap().bits(), 0x00ff_ffff);
         assert_eq!(Rule::plt(11).unwrap().bits(), 5 | 11 << 10);
         assert_eq!(Rule::deref(1).unwrap().bits(), 6 | 1 << 10);
     }
@@ -200,7 +208,7 @@ mod tests {
         let rule = Rule::rbp(2, 2).unwrap();
         assert_eq!((rule.kind(), rule.offset(), rule.saved_rbp()), (RuleKind::Rbp, 2, 2));
         let rule = Rule::rsp(20_000, 2).unwrap();
-        assert_eq!((rule.kind(), rule.offset(), rule.saved_rbp()), (RuleKind::Big, 20_000, 0));
+        assert_eq!((rule.kind(), rule.offset(), rule.saved_rbp()), (RuleKind::Big, 20_000, 2));
         let rule = Rule::plt(10).unwrap();
         assert_eq!((rule.kind(), rule.offset(), rule.saved_rbp()), (RuleKind::Plt, 10, 0));
         let rule = Rule::deref(7).unwrap();
@@ -209,7 +217,8 @@ mod tests {
 
     #[test]
     fn numbers_that_do_not_fit_are_refused() {
-        assert_eq!(Rule::rsp(1 << 21, 0), None);
+        assert_eq!(Rule::rsp(1 << 18, 0), None);
+        assert_eq!(Rule::rsp(20_000, 8), None);
         assert_eq!(Rule::rsp(1, 128), None);
         assert_eq!(Rule::rbp(1 << 14, 0), None);
         assert_eq!(Rule::rbp(2, 128), None);

@@ -133,7 +133,7 @@ pub enum Event {
         cpu: u64,
         /// What the thread is called (`comm`), where known.
         name: String,
-        /// When it was first accounted for.
+        /// From when on `cpu` counts.
         since: u64,
         /// Up to when `cpu` counts.
         until: u64,

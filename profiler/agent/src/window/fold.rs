@@ -51,7 +51,7 @@ pub struct ThreadSums {
     pub cpu: u64,
     /// What it is called.
     pub name: String,
-    /// When it was first accounted for (CLOCK_MONOTONIC).
+    /// From when on it is accounted for in this window (CLOCK_MONOTONIC).
     pub since: u64,
     /// Up to when.
     pub until: u64,
@@ -108,9 +108,11 @@ impl Fold {
                 sums.blocks += count;
             }
             Event::Ran { process, thread, cpu, name, since, until } => {
-                let sums = self.threads.entry(ThreadKey { process, thread }).or_default();
+                let sums = self
+                    .threads
+                    .entry(ThreadKey { process, thread })
+                    .or_insert_with(|| ThreadSums { since, ..ThreadSums::default() });
                 sums.cpu += cpu;
-                sums.since = since;
                 sums.until = until;
                 if !name.is_empty() {
                     sums.name = name;

@@ -1,7 +1,7 @@
 //! Attribute and fold: what happened in this window, bounded.
 //!
 //! Here samples, programs and spans meet. [`Programs`] knows which object lies where in each process and
-//! gives the kernel its unwind tables; [`Fold`] sums events; [`render`] turns a closed window into a
+//! gives the kernel its unwind tables; [`Fold`] sums events; [`Renderer`] turns a closed window into a
 //! profile with names. Naming comes last, after folding, so that each distinct address is named once.
 
 mod fold;

@@ -301,9 +301,15 @@ impl Writer<'_> {
 
     fn locations(&mut self, stack: &PlacedStack) -> Vec<LocationId> {
         let mut locations = Vec::with_capacity(stack.kernel.len() + stack.user.len() + 1);
-        for address in &stack.kernel {
-            let frames = self.names.kernel.get(address).cloned().unwrap_or_default();
-            locations.push(self.location(None, *address, frames));
+        let names = |address: &u64| self.names.kernel.get(address).cloned().unwrap_or_default();
+        let kernel: Vec<(u64, Vec<Frame>)> = stack
+            .kernel
+            .iter()
+            .map(|address| (*address, names(address)))
+            .skip_while(|(_, frames)| frames.iter().any(is_of_the_capture))
+            .collect();
+        for (address, frames) in kernel {
+            locations.push(self.location(None, address, frames));
         }
         for place in &stack.user {
             let frames = object_address(self.programs, *place)
@@ -368,6 +374,14 @@ impl Writer<'_> {
         self.notes.insert(text, id);
         id
     }
+}
+
+/// The kernel's frames between the scheduler and our program: how a stack was taken, not where the
+/// thread was.
+fn is_of_the_capture(frame: &Frame) -> bool {
+    ["bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_", "trace_call_bpf"]
+        .iter()
+        .any(|prefix| frame.function.starts_with(prefix))
 }
 
 /// The attributes of a thread's record that become labels. Others could hold anything, and make every

@@ -22,6 +22,8 @@ pub(super) struct Accounts {
 
 struct Reported {
     cpu: u64,
+    /// When the thread was last read.
+    until: u64,
     /// Per position, the two latest generations: an evicted one may be heard of after its successor.
     shadows: [[Shadow; 2]; POSITIONS],
     pending: Option<Pending>,
@@ -29,7 +31,7 @@ struct Reported {
 
 impl Default for Reported {
     fn default() -> Self {
-        Reported { cpu: 0, shadows: [[Shadow::default(); 2]; POSITIONS], pending: None }
+        Reported { cpu: 0, until: 0, shadows: [[Shadow::default(); 2]; POSITIONS], pending: None }
     }
 }
 
@@ -53,9 +55,9 @@ struct Pending {
 }
 
 impl Accounts {
-    /// Reports what is new of one thread up to `now`. Entries of windows after `window` are left for
-    /// later, when nothing can fold them any more.
-    pub(super) fn collect(&mut self, thread: &Thread, window: u32, now: u64, report: &mut dyn FnMut(Event)) {
+    /// Reports what is new of one thread, read at `now`. Entries that came while it was being read are
+    /// left for the next time: the kernel side may still fold them.
+    pub(super) fn collect(&mut self, thread: &Thread, now: u64, report: &mut dyn FnMut(Event)) {
         let reported = self.threads.entry(thread.tid).or_default();
         let running = if thread.r#in != 0 { now.saturating_sub(thread.r#in) } else { 0 };
         let cpu = thread.cpu + running;
@@ -64,20 +66,21 @@ impl Accounts {
             thread: thread.tid,
             cpu: cpu.saturating_sub(reported.cpu),
             name: name_of(thread),
-            since: thread.since,
+            since: thread.since.max(reported.until),
             until: now,
         });
+        reported.until = now;
         reported.cpu = cpu.max(reported.cpu);
         let block_ended = reported.pending.filter(|pending| pending.out != thread.out);
         for (position, entry) in thread.entries.iter().chain(&thread.folded).enumerate() {
-            let is_later = position < ENTRIES && later(entry.window, window);
-            if entry.count == 0 || is_later {
+            let is_unread = position < ENTRIES && entry.unread != 0;
+            if entry.count == 0 || is_unread {
                 continue;
             }
             reported.take(thread.tgid, thread.tid, position, entry, block_ended, report);
         }
         if thread.out != 0 && thread.out < now {
-            reported.take_pending(thread, window, now, report);
+            reported.take_pending(thread, now, report);
         }
     }
 
@@ -153,10 +156,10 @@ impl Reported {
         }
     }
 
-    fn take_pending(&mut self, thread: &Thread, window: u32, now: u64, report: &mut dyn FnMut(Event)) {
+    fn take_pending(&mut self, thread: &Thread, now: u64, report: &mut dyn FnMut(Event)) {
         let position = thread.entry as usize % ENTRIES;
         let entry = &thread.entries[position];
-        if later(entry.window, window) {
+        if entry.unread != 0 {
             return;
         }
         let wake = if thread.wake >= thread.out { thread.wake.min(now) } else { now };
@@ -184,10 +187,6 @@ impl Reported {
             });
         }
     }
-}
-
-fn later(window: u32, than: u32) -> bool {
-    (window.wrapping_sub(than) as i32) > 0
 }
 
 /// The span of an entry or sample as the record had it: native words of bytes in W3C order.
@@ -222,7 +221,7 @@ mod tests {
             off_cpu: 0,
             run_queue: 0,
             exited: 0,
-            last_walk: 0,
+            walked: 0,
             switches: 0,
             context_offset: 0,
             context_module: 0,
@@ -258,7 +257,7 @@ mod tests {
 
     fn collect(accounts: &mut Accounts, thread: &Thread, now: u64) -> Vec<Event> {
         let mut events = Vec::new();
-        accounts.collect(thread, 1, now, &mut |event| events.push(event));
+        accounts.collect(thread, now, &mut |event| events.push(event));
         events
     }
 
@@ -307,10 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_the_next_window_waits_for_it() {
+    fn an_entry_that_came_while_reading_waits() {
         let mut accounts = Accounts::default();
         let mut thread = thread();
-        thread.entries[0] = Entry { window: 2, ..entry(1, 100, 0, 1) };
+        thread.entries[0] = Entry { unread: 1, ..entry(1, 100, 0, 1) };
         assert_eq!(waited(&collect(&mut accounts, &thread, 10)), (0, 0, 0));
     }
 

@@ -54,12 +54,12 @@ pub(super) unsafe trait Shared: Copy {}
 pub(super) struct Settings {
     pub(super) filter: [u64; FILTER_WORDS],
     pub(super) walk_interval: u64,
-    pub(super) walk_minimum: u64,
+    pub(super) walk_burst: u64,
     pub(super) fold_below: u64,
     pub(super) version: u32,
-    pub(super) window: u32,
     pub(super) generation: u32,
     pub(super) flags: u32,
+    pub(super) unused: u32,
 }
 
 #[repr(C)]
@@ -108,7 +108,7 @@ pub(super) struct Entry {
     pub(super) run_queue: u64,
     pub(super) count: u32,
     pub(super) generation: u32,
-    pub(super) window: u32,
+    pub(super) unread: u32,
     pub(super) touched: u32,
 }
 
@@ -125,7 +125,7 @@ pub(super) struct Thread {
     pub(super) off_cpu: u64,
     pub(super) run_queue: u64,
     pub(super) exited: u64,
-    pub(super) last_walk: u64,
+    pub(super) walked: u64,
     pub(super) switches: u64,
     pub(super) context_offset: i64,
     pub(super) context_module: u64,
