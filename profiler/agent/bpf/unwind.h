@@ -31,6 +31,9 @@ struct walk {
 	u64 bp;
 	u64 hash;
 	u64 window_start;
+	/* Room for a helper's answer: the callback must have no stack of its own, or Linux 6.18's verifier
+	 * fails with a bug of its own ("callback leftover stack slots"). */
+	u64 word;
 	struct scratch *scratch;
 	struct rule_cache *cache;
 	u32 generation;
@@ -188,10 +191,11 @@ static long step(u32 i, struct walk *walk)
 		saved_bp = 0;
 		break;
 	case RULE_DEREF:
-		if (bpf_probe_read_user(&cfa, 8, (void *)(walk->bp - offset))) {
+		if (bpf_probe_read_user(&walk->word, 8, (void *)(walk->bp - offset))) {
 			walk->end = WALK_FAULT;
 			return 1;
 		}
+		cfa = walk->word;
 		saved_bp = cfa - walk->bp;
 		break;
 	case RULE_SIGNAL:
