@@ -16,7 +16,7 @@ fn main() {
     let files = if arguments.is_empty() { default_files() } else { arguments };
     println!(
         "{:<40} {:>8} {:>9} {:>9} {:>8} {:>8} {:>7} {:>6} {:>7}",
-        "object", "text MB", "functions", "rows", "KB", "KB/MB", "ms", "ms/MB", "no rule", "lost"
+        "object", "text MB", "functions", "rows", "KB", "KB/MB", "ms", "ms/MB", "no rule"
     );
     for file in files {
         measure(&file);
