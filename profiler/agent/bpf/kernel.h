@@ -67,9 +67,14 @@ struct signal_struct {
 	atomic_t live;
 } KERNEL_TYPE;
 
+struct sched_entity {
+	u64 sum_exec_runtime;
+} KERNEL_TYPE;
+
 struct task_struct {
 	unsigned int __state;
 	unsigned int flags;
+	struct sched_entity se;
 	int pid;
 	int tgid;
 	struct signal_struct *signal;

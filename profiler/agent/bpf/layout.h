@@ -126,7 +126,8 @@ struct thread {
 	u64 exited;
 	/* Up to when the thread's walks are paid for. */
 	u64 walked;
-	u64 switches;
+	/* The kernel's own sum of CPU time when the thread last stopped running. */
+	u64 exec_runtime;
 	s64 context_offset;
 	u64 context_module;
 	u64 context_pointer;
@@ -234,6 +235,7 @@ enum counter {
 	COUNT_SPANS_WITHOUT_ATTRIBUTES,
 	COUNT_WALKS,
 	COUNT_WALKS_SKIPPED,
+	COUNT_MISSED_SWITCHES,
 	/* COUNT_WALK_ENDS + enum walk_end */
 	COUNT_WALK_ENDS = 16,
 	COUNTERS = 32,

@@ -131,6 +131,17 @@ INLINE void met_waiting(struct thread *thread)
 	thread->out = thread->since;
 }
 
+/* A switch to a thread can go unseen: the kernel runs no program in the context of some tasks, and none
+ * within itself. The kernel's own CPU clock then tells how long the thread has run. */
+INLINE void begin_unseen(struct thread *thread, u64 ran, u64 now)
+{
+	u64 in = ran < now - thread->out ? now - ran : thread->out;
+	count(COUNT_MISSED_SWITCHES, 1);
+	if (thread->wake > in)
+		thread->wake = 0;
+	begin_running(thread, in);
+}
+
 INLINE void switch_in(struct task_struct *next, u32 tgid, u64 now)
 {
 	bool new_thread;
@@ -155,9 +166,12 @@ INLINE void switch_out(void *ctx, const struct settings *s, struct task_struct *
 		return;
 	if (UNLIKELY(new_thread))
 		met_running(thread);
+	u64 exec_runtime = prev->se.sum_exec_runtime;
+	if (UNLIKELY(!thread->in && thread->out))
+		begin_unseen(thread, exec_runtime - thread->exec_runtime, now);
+	thread->exec_runtime = exec_runtime;
 	if (thread->in)
 		thread->cpu += now - thread->in;
-	thread->switches++;
 	preempted |= state == TASK_RUNNING;
 	read_context(thread, scratch, prev);
 	u64 stack = blocking_stack(ctx, s, thread, scratch, prev, preempted ? 0 : state, now);

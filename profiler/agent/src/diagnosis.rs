@@ -189,6 +189,7 @@ fn spans(pid: Pid) -> (bool, String) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -198,9 +199,12 @@ mod tests {
         let mut child = Command::new("cat")
             .env("OTEL_SERVICE_NAME", "kitten")
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // It echoes only when the dynamic linker has mapped its libraries.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let diagnosis = Diagnosis::of(&ProcFs::host(), child.id()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

@@ -433,7 +433,7 @@ impl Recorder {
 
 /// Counters that say what is missing; the others say what was done.
 fn is_loss(name: &str) -> bool {
-    !matches!(name, "samples" | "stacks_walked" | "complete")
+    !matches!(name, "samples" | "stacks_walked" | "complete" | "switches_missed")
 }
 
 fn unix_now() -> u64 {

@@ -28,7 +28,7 @@ pub(super) const RECORD_EXIT: u32 = 7;
 
 pub(super) const COUNT_WALK_ENDS: usize = 16;
 /// Positions of the counters and their names in `summary.json`.
-pub(super) const COUNTER_NAMES: [(usize, &str); 12] = [
+pub(super) const COUNTER_NAMES: [(usize, &str); 13] = [
     (0, "samples"),
     (1, "samples_lost"),
     (2, "stacks_lost"),
@@ -41,6 +41,7 @@ pub(super) const COUNTER_NAMES: [(usize, &str); 12] = [
     (9, "spans_without_attributes"),
     (10, "stacks_walked"),
     (11, "stacks_not_walked"),
+    (12, "switches_missed"),
 ];
 
 /// Plain data that the kernel side shares: any bit pattern is a value.
@@ -126,7 +127,7 @@ pub(super) struct Thread {
     pub(super) run_queue: u64,
     pub(super) exited: u64,
     pub(super) walked: u64,
-    pub(super) switches: u64,
+    pub(super) exec_runtime: u64,
     pub(super) context_offset: i64,
     pub(super) context_module: u64,
     pub(super) context_pointer: u64,
