@@ -5,7 +5,10 @@
 #     profiler/agent/bpf/build.sh [OUTPUT]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-output=${1:-$here/spanprof.bpf.o}
+output=$(realpath -m "${1:-$here/spanprof.bpf.o}")
+# The compiler puts source lines into the object where it finds the files by their shortened names, which is from here
+# alone; from elsewhere the object would be another.
+cd "$here/.."
 find_tool() {
     for name in "$1" "$1-19" "$1-18" "$1-17" "$1-16" "$1-15" "$1-14"; do
         command -v "$name" && return
