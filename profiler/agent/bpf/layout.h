@@ -222,6 +222,17 @@ struct life_record {
 	u64 time;
 };
 
+/* Where a thread stands that has not run since its process was taken on. */
+struct visit_record {
+	u32 tgid;
+	u32 tid;
+	u64 state;
+	u64 thread_pointer;
+	u64 ip;
+	u64 sp;
+	u64 bp;
+};
+
 enum counter {
 	COUNT_SAMPLES,
 	COUNT_LOST_SAMPLES,
@@ -253,6 +264,7 @@ _Static_assert(sizeof(struct stack_record) == 32 + MAX_KERNEL_FRAMES * 8 + MAX_F
 _Static_assert(sizeof(struct sample_record) == 56, "sample_record");
 _Static_assert(sizeof(struct evicted_record) == 80, "evicted_record");
 _Static_assert(sizeof(struct span_record) == 296, "span_record");
+_Static_assert(sizeof(struct visit_record) == 48, "visit_record");
 _Static_assert(sizeof(struct life_record) == 24, "life_record");
 
 #endif

@@ -360,3 +360,31 @@ int on_exit(u64 *ctx)
 	send_life(RECORD_EXIT, tgid, task->pid, task->signal->live.counter == 0);
 	return 0;
 }
+
+/* ---- threads that have not run since ---------------------------------------------------------------- */
+
+/* Writes the user registers of every thread of a target that is not accounted for yet: it is blocked, and
+ * nothing of it is seen until it runs. The agent walks its stack from outside. */
+SEC("iter/task")
+int on_visit(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct settings *s = the_settings();
+	if (!task || !s || !maybe_target(s, task->tgid) || find_thread(task->pid))
+		return 0;
+	u32 tgid = task->tgid;
+	if (!bpf_map_lookup_elem(&targets, &tgid))
+		return 0;
+	const struct pt_regs *registers = bpf_task_pt_regs(task);
+	struct visit_record visit = {
+		.tgid = tgid,
+		.tid = task->pid,
+		.state = task_state(task),
+		.thread_pointer = task->thread.fsbase,
+		.ip = registers->ip,
+		.sp = registers->sp,
+		.bp = registers->bp,
+	};
+	bpf_seq_write(ctx->meta->seq, &visit, sizeof(visit));
+	return 0;
+}

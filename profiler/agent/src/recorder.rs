@@ -9,16 +9,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use spanprof_context::locate::{self, Access};
 use spanprof_exporter::{Profile, SampleKind};
 
-use crate::capture::bpf::{BpfCapture, BpfError, BpfOptions, monotonic_now};
-use crate::capture::{ContextSlot, Event, ProcessId, WalkEnd};
+use crate::capture::bpf::{BpfCapture, BpfError, BpfOptions, Visited, monotonic_now};
+use crate::capture::{ContextSlot, Event, ProcessId, ThreadId, WalkEnd};
 use crate::summary::{AgentCost, Backend, Summary, Target, ThreadTime, loss};
 use crate::targets::{ProcFs, ProcessError, ThreadState, service_name};
 use crate::window::{Fold, Programs, Renderer, ScanError, SpanPolicy, ThreadKey};
 
+/// Every process's mappings are read again within this time, for libraries that came and went; at most
+/// [`RESCANS`] of them at once.
+const RESCANS: usize = 16;
 /// A process whose stacks lead to unknown code is looked at again at most this often.
 const RESCAN_INTERVAL: Duration = Duration::from_millis(50);
-/// A process that publishes no spans is asked again this often.
-const CONTEXT_INTERVAL: Duration = Duration::from_secs(1);
+/// What changes without an event is looked at this often: libraries, contexts, losses.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How to capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +114,10 @@ pub struct Recorder {
     options: CaptureOptions,
     opened: u64,
     opened_unix: u64,
-    context_checked: Instant,
+    checked: Instant,
+    /// Threads that have been blocked since before the capture, as they were visited.
+    visited: HashMap<ThreadId, Visited>,
+    lost: u64,
     counted: BTreeMap<&'static str, u64>,
     stacks_truncated: u64,
 }
@@ -133,7 +139,9 @@ impl Recorder {
             options: options.clone(),
             opened: monotonic_now(),
             opened_unix: unix_now(),
-            context_checked: Instant::now(),
+            checked: Instant::now(),
+            visited: HashMap::new(),
+            lost: 0,
             counted: BTreeMap::new(),
             stacks_truncated: 0,
         })
@@ -144,7 +152,11 @@ impl Recorder {
     /// # Errors
     /// When it is gone or may not be read.
     pub fn add_target(&mut self, pid: u32) -> Result<(), RecorderError> {
+        let is_new = self.programs.program(pid).is_none();
         self.look_at(pid)?;
+        if is_new {
+            self.visit(pid);
+        }
         Ok(())
     }
 
@@ -167,13 +179,16 @@ impl Recorder {
         let mut events = Vec::new();
         self.capture.drain(&mut |event| events.push(event));
         self.take(events);
-        if self.context_checked.elapsed() > CONTEXT_INTERVAL {
+        if self.checked.elapsed() > CHECK_INTERVAL {
+            self.checked = Instant::now();
+            self.look_at_the_oldest();
             self.look_for_contexts();
+            self.lost = self.samples_lost();
         }
         Ok(Progress {
             samples: self.fold.samples,
             live_targets: self.programs.processes().filter(|(_, program)| !program.ended).count(),
-            lost: 0,
+            lost: self.lost,
         })
     }
 
@@ -212,14 +227,21 @@ impl Recorder {
     }
 
     fn take(&mut self, events: Vec<Event>) {
-        for event in events {
-            match &event {
+        for mut event in events {
+            match &mut event {
+                Event::Waited { thread, stack: stack @ None, span, .. } => {
+                    if let Some(visited) = self.visited.get(thread) {
+                        *stack = Some(visited.stack);
+                        *span = visited.span;
+                    }
+                }
                 Event::Executed { process } => {
                     let _ = self.look_at(*process);
                 }
                 Event::Forked { parent, child } => self.follow_fork(*parent, *child),
-                Event::ThreadEnded { process, last: true, .. } => {
-                    if let Some(program) = self.programs.program_mut(*process) {
+                Event::ThreadEnded { process, thread, last } => {
+                    self.visited.remove(thread);
+                    if *last && let Some(program) = self.programs.program_mut(*process) {
                         program.ended = true;
                     }
                 }
@@ -249,6 +271,40 @@ impl Recorder {
         Ok(())
     }
 
+    /// Walks the stacks of threads that have not run since the process was taken on.
+    fn visit(&mut self, pid: ProcessId) {
+        let Some(program) = self.programs.program(pid) else { return };
+        let Some(code) = self.programs.code(pid) else { return };
+        let mut stacks = Vec::new();
+        // Without an iterator these threads' time stands under a note instead of a stack.
+        if let Ok(visited) = self.capture.visit(pid, &code, program.context, &mut |event| stacks.push(event))
+        {
+            self.visited.extend(visited.into_iter().map(|visited| (visited.thread, visited)));
+        }
+        self.take(stacks);
+    }
+
+    /// A library that took another's place leaves no trace but in the process's mappings.
+    fn look_at_the_oldest(&mut self) {
+        let mut processes: Vec<(Instant, ProcessId)> = self
+            .programs
+            .processes()
+            .filter(|(_, program)| !program.ended)
+            .map(|(process, program)| (program.scanned, process))
+            .collect();
+        processes.sort();
+        for (_, process) in processes.into_iter().take(RESCANS) {
+            let _ = self.look_at(process);
+        }
+    }
+
+    fn samples_lost(&self) -> u64 {
+        let counters = self.capture.counters();
+        let count = |wanted| counters.iter().find(|(name, _)| *name == wanted).map_or(0, |(_, count)| *count);
+        let before = self.counted.get(loss::SAMPLES_LOST).copied().unwrap_or(0);
+        count(loss::SAMPLES_LOST).saturating_sub(before)
+    }
+
     fn look_again_at(&mut self, process: ProcessId) {
         let due = self
             .programs
@@ -273,7 +329,6 @@ impl Recorder {
 
     /// Processes may begin to publish at any time, so those that do not are asked again.
     fn look_for_contexts(&mut self) {
-        self.context_checked = Instant::now();
         let silent: Vec<ProcessId> = self
             .programs
             .processes()
@@ -330,11 +385,12 @@ impl Recorder {
             let ran =
                 Event::Ran { process, thread: id, cpu: 0, name: thread.name, since: self.opened, until: now };
             self.fold.add(ran, &self.programs);
+            let visited = self.visited.get(&id);
             let waited = Event::Waited {
                 process,
                 thread: id,
-                stack: None,
-                span: None,
+                stack: visited.map(|visited| visited.stack),
+                span: visited.and_then(|visited| visited.span),
                 off_cpu: length,
                 run_queue: 0,
                 count: 1,

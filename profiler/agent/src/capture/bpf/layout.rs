@@ -203,6 +203,18 @@ pub(super) struct LifeRecord {
     pub(super) time: u64,
 }
 
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct VisitRecord {
+    pub(super) tgid: u32,
+    pub(super) tid: u32,
+    pub(super) state: u64,
+    pub(super) thread_pointer: u64,
+    pub(super) ip: u64,
+    pub(super) sp: u64,
+    pub(super) bp: u64,
+}
+
 macro_rules! shared {
     ($($name:ty),*) => {
         // SAFETY: repr(C) integers and arrays of them, valid for every bit pattern.
@@ -211,7 +223,7 @@ macro_rules! shared {
 }
 
 shared!(u32, u64, Settings, Target, Mapping, Block, Entry, Thread);
-shared!(StackHeader, SampleRecord, EvictedRecord, SpanRecord, LifeRecord);
+shared!(StackHeader, SampleRecord, EvictedRecord, SpanRecord, LifeRecord, VisitRecord);
 
 // SAFETY: as above; aya asks for the same promise to put a value into a map.
 unsafe impl aya::Pod for Target {}
@@ -236,5 +248,6 @@ mod tests {
         assert_eq!(size_of::<EvictedRecord>(), 80);
         assert_eq!(size_of::<SpanRecord>(), 296);
         assert_eq!(size_of::<LifeRecord>(), 24);
+        assert_eq!(size_of::<VisitRecord>(), 48);
     }
 }

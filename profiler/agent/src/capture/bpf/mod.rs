@@ -8,6 +8,7 @@ mod error;
 mod layout;
 mod shared;
 mod tables;
+mod visit;
 
 use std::collections::HashMap;
 use std::mem::offset_of;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
-use aya::programs::{BtfTracePoint, PerfEvent};
+use aya::programs::{BtfTracePoint, Iter, PerfEvent};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 
 use self::accounts::{Accounts, active_span};
@@ -31,6 +32,7 @@ use super::{ContextSlot, Counters, Event, ProcessId, StackHash, ThreadId, WalkEn
 
 pub use self::error::BpfError;
 pub use self::tables::{CodeMapping, InstalledSegment};
+pub use self::visit::Visited;
 
 /// The programs, as built by `bpf/build.sh`.
 static OBJECT: &[u8] =
@@ -179,6 +181,13 @@ impl BpfCapture {
             program.load(tracepoint, btf).map_err(BpfError::program(tracepoint))?;
             program.attach().map_err(BpfError::program(tracepoint))?;
         }
+        let visitor: &mut Iter = self
+            .ebpf
+            .program_mut("on_visit")
+            .ok_or(BpfError::Object { what: "on_visit" })?
+            .try_into()
+            .map_err(BpfError::program("task iterator"))?;
+        visitor.load("task", btf).map_err(BpfError::program("task iterator"))?;
         let sampler: &mut PerfEvent = self
             .ebpf
             .program_mut("on_sample")

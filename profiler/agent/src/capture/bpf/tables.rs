@@ -3,6 +3,10 @@
 //! One flat array for pages, one for rows and one for mappings, each handed out in runs. Arrays per
 //! object were refused: the walker would pay a second look-up per frame.
 
+use std::sync::atomic::Ordering;
+
+use spanprof_symbolizer::unwind::Rule;
+
 use super::layout::{BLOCK_CELLS, Block, FRAME_POINTER_PAGES, Mapping};
 use super::shared::SharedArray;
 
@@ -135,6 +139,30 @@ impl Tables {
         self.free_row_blocks.give_back(segment.row_blocks);
     }
 
+    /// The rule at `pc` within a mapping, found as the kernel side finds it.
+    pub(super) fn rule_at(&self, mapping: &CodeMapping, pc: u64) -> Rule {
+        let Some(table) = mapping.table else { return Rule::FRAME_POINTER };
+        let page = self.cell(&self.pages, table.page_base + ((pc - mapping.base) >> 8) as u32);
+        let (rows, rest) = (page & 255, page >> 8);
+        if rows == 0 {
+            return Rule::from_bits(rest);
+        }
+        let first = table.row_base + rest;
+        let found = (0..rows)
+            .map(|row| self.cell(&self.rows, first + row))
+            .take_while(|row| u64::from(row & 255) <= pc & 255)
+            .last();
+        found.map_or(Rule::NONE, |row| Rule::from_bits(row >> 8))
+    }
+
+    fn cell(&self, blocks: &SharedArray<Block>, position: u32) -> u32 {
+        let (block, cell) = (position as usize / BLOCK_CELLS, position as usize % BLOCK_CELLS);
+        if block >= blocks.len() {
+            return 0;
+        }
+        blocks.word(block, cell * 4).load(Ordering::Relaxed)
+    }
+
     /// Writes a process's mappings, sorted by start; `None` if there is no room.
     pub(super) fn place_mappings(&mut self, mappings: &[CodeMapping]) -> Option<Run> {
         let run = self.free_mappings.take(mappings.len() as u32)?;
@@ -151,7 +179,6 @@ impl Tables {
 }
 
 fn copy_cells(blocks: &SharedArray<Block>, first: u32, cells: &[u32]) {
-    use std::sync::atomic::Ordering;
     for (index, cell) in cells.iter().enumerate() {
         let position = first as usize + index;
         blocks.word(position / BLOCK_CELLS, position % BLOCK_CELLS * 4).store(*cell, Ordering::Relaxed);
