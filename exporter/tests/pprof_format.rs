@@ -10,7 +10,8 @@ use std::process::Command;
 use ::pprof::protos::{Message, Profile as PeerProfile};
 use fixture::{SLOW_SPAN, TRACE, profile};
 use spanprof_exporter::pprof::{PprofError, decode, encode, encode_uncompressed};
-use spanprof_exporter::{Profile, SampleKind};
+use spanprof_exporter::{Location, Profile, SampleKey, SampleKind};
+use spanprof_symbolizer::FrameKind;
 
 /// What a profile says, without ids: equal for two profiles that mean the same.
 fn meaning(profile: &Profile) -> BTreeMap<String, u64> {
@@ -40,6 +41,21 @@ fn what_is_written_is_read_back() {
     assert_eq!(read.period_nanoseconds, written.period_nanoseconds);
     assert_eq!(read.comments, written.comments);
     assert_eq!(decode(&encode_uncompressed(&written)).map(|read| meaning(&read)).unwrap(), meaning(&written));
+}
+
+#[test]
+fn kernel_code_and_notes_are_told_from_the_programs_own() {
+    let mut written = Profile::default();
+    let kernel = fixture::frame("__schedule", "__schedule", None, FrameKind::Kernel);
+    let note = fixture::frame("[stack lost]", "[stack lost]", None, FrameKind::Synthetic);
+    let own = fixture::rust("orders::reserve", 31);
+    let locations = [(0xffff_ffff_8100_0000, kernel), (0x5500_0000_0100, own), (0, note)].map(
+        |(address, frame)| written.intern_location(Location { module: None, address, frames: vec![frame] }),
+    );
+    let stack = written.intern_stack(locations.to_vec());
+    let labels = written.intern_labels(vec![]);
+    written.add(SampleKey { stack, labels, kind: SampleKind::OffCpu }, 7, 1);
+    assert_eq!(meaning(&decode(&encode(&written)).unwrap()), meaning(&written));
 }
 
 #[test]

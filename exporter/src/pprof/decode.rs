@@ -296,14 +296,16 @@ impl<'a> Reader<'a> {
             let name = name.or_else(|| Some(system_name.clone()).filter(|name| !name.is_empty()));
             let name = name.unwrap_or_else(|| self.unnamed(module, location.address));
             let file = Some(self.string(function.filename)?).filter(|file| !file.is_empty());
-            let kind = frame_kind(&name, &system_name, file.as_deref(), module_path.as_deref());
+            let origin = Origin { module: module_path.as_deref(), address: location.address };
+            let kind = frame_kind(&name, &system_name, file.as_deref(), origin);
             let system_name = if system_name.is_empty() { name.clone() } else { system_name };
             let line = u32::try_from(line.line).unwrap_or(0);
             frames.push(Frame { function: name, system_name, file, line, kind });
         }
         if frames.is_empty() {
             let name = self.unnamed(module, location.address);
-            let kind = frame_kind(&name, "", None, module_path.as_deref());
+            let origin = Origin { module: module_path.as_deref(), address: location.address };
+            let kind = frame_kind(&name, "", None, origin);
             frames.push(Frame { function: name.clone(), system_name: name, file: None, line: 0, kind });
         }
         Ok(Location { module, address: location.address, frames })
@@ -339,11 +341,22 @@ fn nanoseconds_per_unit(unit: &str) -> Option<u64> {
     }
 }
 
-/// What sort of code a frame is. pprof doesn't say, but names, files and mappings do.
-fn frame_kind(name: &str, system_name: &str, file: Option<&str>, module: Option<&str>) -> FrameKind {
-    match module {
+/// Where a location is.
+#[derive(Debug, Clone, Copy)]
+struct Origin<'a> {
+    module: Option<&'a str>,
+    address: u64,
+}
+
+/// The kernel's half of the address space, on x86-64 and aarch64 alike.
+const KERNEL_ADDRESSES: u64 = 1 << 63;
+
+/// What sort of code a frame is. pprof doesn't say, but names, files, mappings and addresses do.
+fn frame_kind(name: &str, system_name: &str, file: Option<&str>, origin: Origin<'_>) -> FrameKind {
+    match origin.module {
         Some(path) if path.starts_with("[kernel") => FrameKind::Kernel,
         Some(path) if path.contains("/perf-") && path.ends_with(".map") => FrameKind::Jvm,
+        None if origin.address >= KERNEL_ADDRESSES => FrameKind::Kernel,
         None if name.starts_with('[') && name.ends_with(']') => FrameKind::Synthetic,
         _ if system_name.starts_with("_R") || is_legacy_rust(system_name) => FrameKind::Rust,
         _ if file.is_some_and(|file| file.ends_with(".rs")) => FrameKind::Rust,
