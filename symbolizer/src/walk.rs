@@ -147,7 +147,8 @@ mod tests {
         let deref = Rule::deref(1).unwrap();
         assert_eq!(next(deref, 0, &[(0x70f8, 0x7200), (0x71f8, 0x500), (0x7100, 9)]), caller(0x7200, 9));
         let big = Rule::rsp(20_000, 2).unwrap();
-        assert_eq!(next(big, 0, &[(0x7000 + 159_992, 0x500)]), caller(0x7000 + 160_000, 0x7100));
+        let end = 0x7000 + 160_000;
+        assert_eq!(next(big, 0, &[(end - 8, 0x500), (end - 16, 9)]), caller(end, 9));
         assert_eq!(
             next(Rule::SIGNAL, 0, &[(0x7078, 9), (0x70a0, 0x9000), (0x70a8, 0x500)]),
             caller(0x9000, 9)
