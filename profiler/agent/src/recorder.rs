@@ -3,7 +3,7 @@
 //! The glue between the rooms: it tells the capture which code lies where, gives events to the window's
 //! fold, and answers what happens to processes meanwhile (exec, fork, exit, new libraries).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use spanprof_context::locate::{self, Access};
@@ -117,6 +117,8 @@ pub struct Recorder {
     checked: Instant,
     /// Threads that have been blocked since before the capture, as they were visited.
     visited: HashMap<ThreadId, Visited>,
+    /// Processes whose stacks led to unknown code since they were last looked at.
+    with_unknown_code: BTreeSet<ProcessId>,
     lost: u64,
     counted: BTreeMap<&'static str, u64>,
     stacks_truncated: u64,
@@ -141,6 +143,7 @@ impl Recorder {
             opened_unix: unix_now(),
             checked: Instant::now(),
             visited: HashMap::new(),
+            with_unknown_code: BTreeSet::new(),
             lost: 0,
             counted: BTreeMap::new(),
             stacks_truncated: 0,
@@ -227,6 +230,7 @@ impl Recorder {
     }
 
     fn take(&mut self, events: Vec<Event>) {
+        self.look_again();
         for mut event in events {
             match &mut event {
                 Event::Waited { thread, stack: stack @ None, span, .. } => {
@@ -243,11 +247,14 @@ impl Recorder {
                     self.visited.remove(thread);
                     if *last && let Some(program) = self.programs.program_mut(*process) {
                         program.ended = true;
+                        // At once, and not with the window: the kernel side has room for so many targets.
+                        self.capture.remove_target(*process);
                     }
                 }
                 Event::Stack { process, end, .. } => {
                     if *end == WalkEnd::NoMapping {
-                        self.look_again_at(*process);
+                        self.with_unknown_code.insert(*process);
+                        self.look_again();
                     }
                     self.stacks_truncated += u64::from(!matches!(end, WalkEnd::Root | WalkEnd::Budget));
                 }
@@ -305,13 +312,18 @@ impl Recorder {
         count(loss::SAMPLES_LOST).saturating_sub(before)
     }
 
-    fn look_again_at(&mut self, process: ProcessId) {
-        let due = self
-            .programs
-            .program(process)
-            .is_some_and(|program| !program.ended && program.scanned.elapsed() > RESCAN_INTERVAL);
-        if due {
-            let _ = self.look_at(process);
+    /// Looks again at processes whose stacks led to unknown code, as soon as their last look is long enough ago.
+    /// The wish outlives the stack that raised it, which comes only once.
+    fn look_again(&mut self) {
+        for process in std::mem::take(&mut self.with_unknown_code) {
+            let Some(program) = self.programs.program(process).filter(|program| !program.ended) else {
+                continue;
+            };
+            if program.scanned.elapsed() > RESCAN_INTERVAL {
+                let _ = self.look_at(process);
+            } else {
+                self.with_unknown_code.insert(process);
+            }
         }
     }
 
