@@ -3,7 +3,7 @@
 //! The glue between the rooms: it tells the capture which code lies where, gives events to the window's
 //! fold, and answers what happens to processes meanwhile (exec, fork, exit, new libraries).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use spanprof_context::locate::{self, Access};
@@ -12,7 +12,7 @@ use spanprof_exporter::{Profile, SampleKind};
 use crate::capture::bpf::{BpfCapture, BpfError, BpfOptions, Visited, monotonic_now};
 use crate::capture::{ContextSlot, Event, ProcessId, ThreadId, WalkEnd};
 use crate::summary::{AgentCost, Backend, Summary, Target, ThreadTime, loss};
-use crate::targets::{ProcFs, ProcessError, ThreadState, service_name};
+use crate::targets::{CodeMappings, ProcFs, ProcessError, ThreadState, service_name};
 use crate::window::{Fold, Programs, Renderer, ScanError, SpanPolicy, ThreadKey};
 
 /// Every process's mappings are read again within this time, for libraries that came and went; at most
@@ -34,12 +34,39 @@ pub struct CaptureOptions {
     pub kernel_stacks: bool,
     /// Which spans keep their ids.
     pub spans: SpanPolicy,
+    /// Bytes of program text that unwind tables get room for; see [`text_bytes_of`].
+    pub text_bytes: u64,
 }
 
 impl Default for CaptureOptions {
     fn default() -> Self {
-        CaptureOptions { hz: 99, idle: false, kernel_stacks: true, spans: SpanPolicy::default() }
+        CaptureOptions {
+            hz: 99,
+            idle: false,
+            kernel_stacks: true,
+            spans: SpanPolicy::default(),
+            text_bytes: 256 << 20,
+        }
     }
+}
+
+/// Room for what processes may load after they were looked at, in bytes of text.
+const TEXT_TO_COME: u64 = 64 << 20;
+
+/// How much room unwind tables need for these processes: their text, each file once, and some to spare.
+/// The kernel's tables have a fixed size and take a ninth of it in memory.
+pub fn text_bytes_of(procfs: &ProcFs, processes: &[ProcessId]) -> u64 {
+    let mut files = HashSet::new();
+    let mut bytes = TEXT_TO_COME;
+    for process in processes {
+        let Ok(code) = CodeMappings::read(procfs, *process) else { continue };
+        for mapping in &code.mappings {
+            if mapping.inode != 0 && files.insert((mapping.device, mapping.inode, mapping.offset)) {
+                bytes = bytes.saturating_add(mapping.end - mapping.start);
+            }
+        }
+    }
+    bytes
 }
 
 /// Why a capture could not start or go on.
@@ -130,8 +157,12 @@ impl Recorder {
     /// # Errors
     /// When a privilege or a feature of the kernel is missing.
     pub fn start(options: &CaptureOptions) -> Result<Recorder, RecorderError> {
-        let bpf =
-            BpfOptions { hertz: options.hz, kernel_stacks: options.kernel_stacks, ..BpfOptions::default() };
+        let bpf = BpfOptions {
+            hertz: options.hz,
+            kernel_stacks: options.kernel_stacks,
+            text_bytes: options.text_bytes,
+            ..BpfOptions::default()
+        };
         Ok(Recorder {
             capture: BpfCapture::start(&bpf)?,
             programs: Programs::default(),

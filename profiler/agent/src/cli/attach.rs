@@ -89,7 +89,11 @@ pub(super) fn run(arguments: &AttachArguments) -> Outcome {
     arguments.capture.check_machine()?;
 
     let mut line = ProgressLine::new();
-    let recorder = Recorder::start(&arguments.capture.options())?;
+    let options = match may_wait {
+        true => arguments.capture.options(),
+        false => arguments.capture.options_for(&selector),
+    };
+    let recorder = Recorder::start(&options)?;
     let watch = Watch::new(ProcFs::host(), selector);
     let mut session = match may_wait {
         true => Session::waiting(recorder, watch),

@@ -147,8 +147,8 @@ mod with_broker {
         interrupt: Interrupt,
         line: &mut ProgressLine,
     ) -> Result<Window, Failure> {
-        let recorder = Recorder::start(&capture.options())?;
         let selector = cast.services().into_iter().fold(Selector::new(), Selector::pid);
+        let recorder = Recorder::start(&capture.options_for(&selector))?;
         let mut session = Session::begin(recorder, Watch::new(ProcFs::host(), selector), line)?;
         line.begin(&format!("recording producer and consumer for {} s", arguments.seconds.as_secs_f64()));
         let begin = Instant::now();

@@ -107,7 +107,7 @@ fn record_selected(arguments: &RecordArguments, interrupt: Interrupt) -> Outcome
     arguments.capture.check_machine()?;
 
     let mut line = ProgressLine::new();
-    let recorder = Recorder::start(&arguments.capture.options())?;
+    let recorder = Recorder::start(&arguments.capture.options_for(&selector))?;
     let watch = Watch::new(ProcFs::host(), selector);
     let mut session = Session::begin(recorder, watch, &mut line)?;
     let duration = arguments.seconds.unwrap_or(DEFAULT_DURATION);

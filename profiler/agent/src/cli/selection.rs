@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use crate::probe::{GRANT, Probe};
-use crate::recorder::CaptureOptions;
-use crate::targets::{Selector, SelectorError};
+use crate::recorder::{CaptureOptions, text_bytes_of};
+use crate::targets::{ProcFs, Process, Selector, SelectorError};
 
 /// Samples per second and CPU where nothing else is asked for.
 const DEFAULT_HERTZ: u32 = 99;
@@ -94,6 +94,13 @@ impl Default for CaptureArguments {
 }
 
 impl CaptureArguments {
+    /// As the recorder takes them, with room for the processes that match now.
+    pub(crate) fn options_for(&self, selector: &Selector) -> CaptureOptions {
+        let procfs = ProcFs::host();
+        let processes: Vec<u32> = selector.find(&procfs).processes.iter().map(Process::pid).collect();
+        CaptureOptions { text_bytes: text_bytes_of(&procfs, &processes), ..self.options() }
+    }
+
     /// As the recorder takes them.
     pub(crate) fn options(&self) -> CaptureOptions {
         CaptureOptions {

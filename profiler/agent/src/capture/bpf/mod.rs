@@ -70,7 +70,7 @@ impl Default for BpfOptions {
             threads: 4096,
             text_bytes: 256 << 20,
             mappings: 32 << 10,
-            ring_bytes: 8 << 20,
+            ring_bytes: 4 << 20,
         }
     }
 }
@@ -161,6 +161,13 @@ impl BpfCapture {
             ended: Vec::new(),
         };
         capture.attach(&btf, &online, options.hertz)?;
+        drop(btf);
+        // Reading the kernel's types took tens of megabytes that nothing needs any more.
+        // SAFETY: glibc's call to give free memory back.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0);
+        }
         Ok(capture)
     }
 
