@@ -349,7 +349,24 @@ fn is_java_platform(function: &str) -> bool {
 }
 
 fn is_runtime_path(function: &str) -> bool {
-    namespace(function).is_some_and(|namespace| NAMESPACES.contains(&namespace))
+    is_of_a_primitive(function) || namespace(function).is_some_and(|part| NAMESPACES.contains(&part))
+}
+
+/// Whether a function is a method that the language gives a number, a character or a text, such as
+/// `<u64>::wrapping_mul`: one instruction, mostly, and no news to anybody.
+pub(crate) fn is_of_a_primitive(function: &str) -> bool {
+    const PRIMITIVES: [&str; 17] = [
+        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f32", "f64",
+        "bool", "char", "str",
+    ];
+    if function.starts_with("core::num::") {
+        return true;
+    }
+    let owner = match function.strip_prefix('<') {
+        Some(qualified) => qualified.split_once(">::"),
+        None => function.split_once("::"),
+    };
+    owner.is_some_and(|(owner, _)| PRIMITIVES.contains(&owner))
 }
 
 /// The crate or C++ namespace that a function belongs to.

@@ -14,7 +14,7 @@ fn spans_are_summed_and_explained() {
     assert_eq!((slow.span_id.as_str(), slow.trace_id.as_deref()), (SLOW_SPAN, Some(TRACE)));
     assert_eq!((slow.cpu_ns, slow.off_cpu_ns, slow.run_queue_ns), (12_000_000, 430_000_000, 38_000_000));
     assert_eq!(slow.main_kind, SampleKind::OffCpu);
-    assert_eq!(slow.main_cause, "waiting for a lock in orders::reserve (futex)");
+    assert_eq!(slow.main_cause, "waiting for a lock in orders::reserve (std::sync::Mutex::lock)");
     assert!((slow.main_share - 430.0 / 480.0).abs() < 1e-9, "{}", slow.main_share);
     assert_eq!(slow.span_name.as_deref(), Some("process orders"));
     assert_eq!((slow.service.as_deref(), slow.pid), (Some("consumer"), Some(4242)));

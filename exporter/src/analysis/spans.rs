@@ -36,7 +36,7 @@ pub struct SpanTime {
     pub run_queue_ns: u64,
     /// The kind with the most time.
     pub main_kind: SampleKind,
-    /// The heaviest cause of that kind, in words: "waiting for a lock in orders::reserve (futex)".
+    /// The heaviest cause of that kind, in words: "waiting for a lock in orders::reserve (std::sync::Mutex::lock)".
     pub main_cause: String,
     /// The main cause's part of all the span's time, from 0 to 1.
     pub main_share: f64,
