@@ -27,8 +27,12 @@ struct settings {
 	u64 walk_interval;
 	/* ... and this much of that time can be saved up, for bursts. */
 	u64 walk_burst;
-	/* Entries below this sum fold together when they are evicted. */
+	/* Entries below this sum fold together when they are evicted ... */
 	u64 fold_below;
+	/* ... unless the thread's last one is longer ago than this, on the average ... */
+	u64 record_interval;
+	/* ... with this much of that time saved up, for bursts. */
+	u64 record_burst;
 	/* Changes whenever any target's mappings or context slot changed. */
 	u32 version;
 	/* The last generation given out to a set of mappings. */
@@ -126,6 +130,8 @@ struct thread {
 	u64 exited;
 	/* Up to when the thread's walks are paid for. */
 	u64 walked;
+	/* Up to when its records of small entries are. */
+	u64 recorded;
 	/* The kernel's own sum of CPU time when the thread last stopped running. */
 	u64 exec_runtime;
 	s64 context_offset;
@@ -253,13 +259,13 @@ enum counter {
 };
 
 /* The twins in layout.rs are pinned to the same numbers. */
-_Static_assert(sizeof(struct settings) == 552, "settings");
+_Static_assert(sizeof(struct settings) == 568, "settings");
 _Static_assert(sizeof(struct target) == 40, "target");
 _Static_assert(sizeof(struct mapping) == 32, "mapping");
 _Static_assert(sizeof(struct entry) == 64, "entry");
-_Static_assert(sizeof(struct thread) == 1656, "thread");
-_Static_assert(__builtin_offsetof(struct thread, comm) == 168, "thread.comm");
-_Static_assert(__builtin_offsetof(struct thread, entries) == 376, "thread.entries");
+_Static_assert(sizeof(struct thread) == 1664, "thread");
+_Static_assert(__builtin_offsetof(struct thread, comm) == 176, "thread.comm");
+_Static_assert(__builtin_offsetof(struct thread, entries) == 384, "thread.entries");
 _Static_assert(sizeof(struct stack_record) == 32 + MAX_KERNEL_FRAMES * 8 + MAX_FRAMES * 8, "stack_record");
 _Static_assert(sizeof(struct sample_record) == 56, "sample_record");
 _Static_assert(sizeof(struct evicted_record) == 80, "evicted_record");

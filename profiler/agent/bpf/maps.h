@@ -124,6 +124,19 @@ INLINE bool send(void *record, u64 size)
 	return bpf_ringbuf_output(&ring, record, size, flags) == 0;
 }
 
+/* Whether something dear may be done now; takes it off the account if so. The account is a time: each
+ * deed moves it on by `interval`, and it never lags behind by more than `burst`. */
+INLINE bool pay(u64 *account, u64 interval, u64 burst, u64 now)
+{
+	u64 paid = *account;
+	if (paid + burst < now)
+		paid = now - burst;
+	if (paid > now)
+		return false;
+	*account = paid + interval;
+	return true;
+}
+
 INLINE u64 mix(u64 hash, u64 value)
 {
 	hash = (hash ^ value) * 0x9e3779b97f4a7c15ull;

@@ -18,7 +18,8 @@ INLINE u32 task_state(struct task_struct *task)
 	return ((struct task_struct___before_5_14 *)task)->state;
 }
 
-/* A place whose entry was evicted with little in it: only the span is given up, never the time. */
+/* Of a thread that changes its span at every turn, small entries go together by place: only the span is
+ * given up, never the time. At the pace of messages nothing folds. */
 INLINE void fold(struct thread *thread, struct scratch *scratch, const struct entry *old)
 {
 	u32 position = old->stack % FOLDED;
@@ -48,12 +49,13 @@ INLINE void fold(struct thread *thread, struct scratch *scratch, const struct en
 }
 
 INLINE void evict(const struct settings *s, struct thread *thread, struct scratch *scratch, u32 position,
-		  struct entry *entry)
+		  struct entry *entry, u64 now)
 {
 	if (!entry->count)
 		return;
 	/* What the agent has read already must not be folded: it would count twice. */
-	if (entry->unread && entry->off_cpu + entry->run_queue < s->fold_below) {
+	if (entry->unread && entry->off_cpu + entry->run_queue < s->fold_below &&
+	    !pay(&thread->recorded, s->record_interval, s->record_burst, now)) {
 		fold(thread, scratch, entry);
 		return;
 	}
@@ -86,7 +88,7 @@ INLINE u32 entry_for(const struct settings *s, struct thread *thread, struct scr
 	}
 	u32 position = (s32)(first->touched - second->touched) > 0 ? way + 1 : way;
 	struct entry *entry = &thread->entries[position % ENTRIES];
-	evict(s, thread, scratch, position, entry);
+	evict(s, thread, scratch, position, entry, now);
 	entry->generation++;
 	entry->stack = stack;
 	entry->span = thread->span;

@@ -49,19 +49,6 @@ INLINE u64 leaf_only(const struct thread *thread, struct scratch *scratch, u64 i
 	return hash;
 }
 
-/* Whether the thread may be walked now; takes it off its account if so. The account is a time: a walk
- * moves it on by `walk_interval`, and it never lags behind by more than `walk_burst`. */
-INLINE bool pay_for_walk(const struct settings *s, struct thread *thread, u64 now)
-{
-	u64 paid = thread->walked;
-	if (paid + s->walk_burst < now)
-		paid = now - s->walk_burst;
-	if (paid > now)
-		return false;
-	thread->walked = paid + s->walk_interval;
-	return true;
-}
-
 /* The stack under which the current thread leaves the CPU.
  *
  * Walking takes about as long as a whole switch. A thread that blocks every few microseconds is walked
@@ -78,7 +65,7 @@ INLINE u64 blocking_stack(void *ctx, const struct settings *s, struct thread *th
 	struct site *other = &thread->sites[(way + 1) % SITES];
 	if (site->key != key && other->key == key)
 		site = other;
-	bool walk = pay_for_walk(s, thread, now);
+	bool walk = pay(&thread->walked, s->walk_interval, s->walk_burst, now);
 
 	if (site->key != key) {
 		if (!walk)

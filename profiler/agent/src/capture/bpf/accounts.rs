@@ -222,6 +222,7 @@ mod tests {
             run_queue: 0,
             exited: 0,
             walked: 0,
+            recorded: 0,
             exec_runtime: 0,
             context_offset: 0,
             context_module: 0,

@@ -57,6 +57,8 @@ pub(super) struct Settings {
     pub(super) walk_interval: u64,
     pub(super) walk_burst: u64,
     pub(super) fold_below: u64,
+    pub(super) record_interval: u64,
+    pub(super) record_burst: u64,
     pub(super) version: u32,
     pub(super) generation: u32,
     pub(super) flags: u32,
@@ -127,6 +129,7 @@ pub(super) struct Thread {
     pub(super) run_queue: u64,
     pub(super) exited: u64,
     pub(super) walked: u64,
+    pub(super) recorded: u64,
     pub(super) exec_runtime: u64,
     pub(super) context_offset: i64,
     pub(super) context_module: u64,
@@ -236,13 +239,13 @@ mod tests {
     /// The numbers of `layout.h`'s static assertions.
     #[test]
     fn sizes_and_offsets_are_those_of_the_kernel_side() {
-        assert_eq!(size_of::<Settings>(), 552);
+        assert_eq!(size_of::<Settings>(), 568);
         assert_eq!(size_of::<Target>(), 40);
         assert_eq!(size_of::<Mapping>(), 32);
         assert_eq!(size_of::<Entry>(), 64);
-        assert_eq!(size_of::<Thread>(), 1656);
-        assert_eq!(offset_of!(Thread, comm), 168);
-        assert_eq!(offset_of!(Thread, entries), 376);
+        assert_eq!(size_of::<Thread>(), 1664);
+        assert_eq!(offset_of!(Thread, comm), 176);
+        assert_eq!(offset_of!(Thread, entries), 384);
         assert_eq!(size_of::<StackHeader>(), 32);
         assert_eq!(size_of::<SampleRecord>(), 56);
         assert_eq!(size_of::<EvictedRecord>(), 80);

@@ -42,8 +42,12 @@ static OBJECT: &[u8] =
 const WALK_INTERVAL: Duration = Duration::from_micros(100);
 /// How much of that a thread can save up: 32 walks in a row.
 const WALK_BURST: Duration = Duration::from_micros(3_200);
-/// Waits that sum to less than this fold together when their entry is evicted.
+/// Waits that sum to less than this fold together when their entry is evicted ...
 const FOLD_BELOW: Duration = Duration::from_micros(20);
+/// ... once a thread has had more such evictions than one per this time ...
+const RECORD_INTERVAL: Duration = Duration::from_micros(50);
+/// ... and has spent what it had saved up: 100 of them.
+const RECORD_BURST: Duration = Duration::from_micros(5_000);
 
 /// How a capture is dimensioned and what it takes.
 #[derive(Debug, Clone)]
@@ -139,6 +143,8 @@ impl BpfCapture {
         initial.walk_interval = WALK_INTERVAL.as_nanos() as u64;
         initial.walk_burst = WALK_BURST.as_nanos() as u64;
         initial.fold_below = FOLD_BELOW.as_nanos() as u64;
+        initial.record_interval = RECORD_INTERVAL.as_nanos() as u64;
+        initial.record_burst = RECORD_BURST.as_nanos() as u64;
         initial.version = 1;
         initial.flags = if options.kernel_stacks { layout::SETTING_KERNEL_STACKS } else { 0 };
         settings.write(0, initial);
