@@ -82,12 +82,15 @@ fn spin_leaf(work: Work) -> Seen {
 /// The number of frames from the caller to the thread's start, by the unwinder of the language's runtime.
 #[inline(never)]
 fn count_frames() -> u64 {
-    extern "C" fn count(_context: *mut c_void, counter: *mut c_void) -> i32 {
-        // SAFETY: `counter` is the pointer to `frames` below, alive during the whole walk.
-        unsafe { *counter.cast::<u64>() += 1 };
+    extern "C" fn count(context: *mut c_void, counter: *mut c_void) -> i32 {
+        // The unwinder also tells the end, as a frame at address 0 above the thread's start.
+        // SAFETY: the context is the unwinder's own, and `counter` is the pointer to `frames` below; both are alive
+        // during the whole walk.
+        unsafe { *counter.cast::<u64>() += u64::from(_Unwind_GetIP(context) != 0) };
         0
     }
     unsafe extern "C" {
+        fn _Unwind_GetIP(context: *mut c_void) -> usize;
         fn _Unwind_Backtrace(
             trace: extern "C" fn(*mut c_void, *mut c_void) -> i32,
             argument: *mut c_void,
