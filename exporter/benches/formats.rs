@@ -5,6 +5,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use spanprof_exporter::idle::IdleThreads;
 use spanprof_exporter::pprof::{decode, encode, encode_uncompressed};
 use spanprof_exporter::svg::flame_graph;
 use spanprof_exporter::{
@@ -91,5 +92,8 @@ fn main() {
     println!("decode        {:?}", median(|| decode(&file).map(|profile| profile.is_empty())));
     println!("by span       {:?}", median(|| analysis::spans(&profile)));
     println!("by function   {:?}", median(|| analysis::functions(&profile, &all)));
-    println!("svg           {:?}", median(|| flame_graph(&profile, SampleKind::Cpu, &all, "bench").is_ok()));
+    println!(
+        "svg           {:?}",
+        median(|| flame_graph(&profile, SampleKind::Cpu, &all, IdleThreads::Hidden, "bench").is_ok())
+    );
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::filter::{SampleFilter, text};
-use crate::profile::{LabelSetId, Profile, SampleKind, StackId, label};
+use crate::idle::{IdleSamples, IdleThreads};
+use crate::profile::{LabelSetId, Profile, SampleKey, SampleKind, StackId, label};
 
 /// What stands below the first function of each stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,9 +22,22 @@ pub enum FoldedRoot {
 }
 
 /// One kind of time as folded text, lines sorted, equal stacks added up.
+///
+/// Idle threads are in it: this text is for programs, which can leave out what they don't want.
 pub fn folded(profile: &Profile, kind: SampleKind, filter: &SampleFilter, root: FoldedRoot) -> String {
+    folded_for(profile, kind, filter, IdleThreads::Shown, root)
+}
+
+/// The same with the choice whether idle threads are in it.
+pub(crate) fn folded_for(
+    profile: &Profile,
+    kind: SampleKind,
+    filter: &SampleFilter,
+    idle: IdleThreads,
+    root: FoldedRoot,
+) -> String {
     let mut output = String::new();
-    for (stack, nanoseconds) in folded_stacks(profile, kind, filter, root) {
+    for (stack, nanoseconds) in folded_stacks(profile, kind, filter, idle, root) {
         // Writing into a string can't fail.
         let _ = writeln!(output, "{stack} {nanoseconds}");
     }
@@ -31,13 +45,16 @@ pub fn folded(profile: &Profile, kind: SampleKind, filter: &SampleFilter, root: 
 }
 
 /// The same as pairs of stack and nanoseconds.
-pub(crate) fn folded_stacks(
+fn folded_stacks(
     profile: &Profile,
     kind: SampleKind,
     filter: &SampleFilter,
+    idle: IdleThreads,
     root: FoldedRoot,
 ) -> BTreeMap<String, u64> {
     let meant = filter.over(profile);
+    let hidden = (idle == IdleThreads::Hidden).then(|| IdleSamples::of(profile));
+    let is_hidden = |key: &SampleKey| hidden.as_ref().is_some_and(|idle| idle.contains(key));
     let by_service = match root {
         FoldedRoot::Function => false,
         FoldedRoot::Service => true,
@@ -45,7 +62,8 @@ pub(crate) fn folded_stacks(
     };
     let mut stacks: BTreeMap<(StackId, Option<&str>), u64> = BTreeMap::new();
     for (key, value) in profile.samples() {
-        if key.kind == kind && meant[key.labels.index()] && value.nanoseconds > 0 {
+        let is_meant = key.kind == kind && meant[key.labels.index()] && !is_hidden(&key);
+        if is_meant && value.nanoseconds > 0 {
             let service = by_service.then(|| service(profile, key.labels));
             let sum = stacks.entry((key.stack, service)).or_default();
             *sum = sum.saturating_add(value.nanoseconds);

@@ -6,6 +6,7 @@ mod cause;
 pub mod directory;
 mod filter;
 mod folded;
+pub mod idle;
 pub mod page;
 pub mod pprof;
 mod profile;

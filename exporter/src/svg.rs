@@ -7,7 +7,8 @@ use inferno::flamegraph::color::{BasicPalette, MultiPalette, Palette};
 use inferno::flamegraph::{Options, from_lines};
 
 use crate::filter::SampleFilter;
-use crate::folded::{FoldedRoot, folded};
+use crate::folded::{FoldedRoot, folded_for};
+use crate::idle::{IdleSamples, IdleThreads};
 use crate::profile::{Profile, SampleKind};
 
 /// Why a flame graph could not be drawn.
@@ -32,27 +33,36 @@ pub enum SvgError {
 /// Totals below this are written in microseconds, above in milliseconds: numbers people can compare.
 const MICROSECONDS_BELOW: u64 = 20_000_000;
 
+/// Idle time from here on is written in seconds: nobody compares it with anything.
+const SECONDS_FROM: u64 = 10_000_000_000;
+
 /// Draws one kind of time over the samples that the filter means; none where there is no such time.
 ///
-/// The subtitle says the kind and the total. Equal profiles give equal pictures.
+/// The subtitle says the kind and the total, and how much of idle threads was left out. Equal profiles
+/// give equal pictures.
 ///
 /// Errors: [`SvgError`], for damaged profiles only.
 pub fn flame_graph(
     profile: &Profile,
     kind: SampleKind,
     filter: &SampleFilter,
+    idle: IdleThreads,
     title: &str,
 ) -> Result<Option<String>, SvgError> {
-    let text = folded(profile, kind, filter, FoldedRoot::ServiceIfSeveral);
+    let text = folded_for(profile, kind, filter, idle, FoldedRoot::ServiceIfSeveral);
     if text.is_empty() {
         return Ok(None);
     }
     let mut numbers = text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
     let total = numbers.try_fold(0_u64, u64::checked_add).ok_or(SvgError::TooMuchTime { kind })?;
-    let (unit, factor) = if total < MICROSECONDS_BELOW { ("µs", 1e-3) } else { ("ms", 1e-6) };
+    let (unit, factor) = unit_for(total);
     let mut options = Options::default();
     options.title = title.to_owned();
-    options.subtitle = Some(format!("{}: {:.0} {unit}", described(kind), total as f64 * factor));
+    let mut subtitle = format!("{}: {:.0} {unit}", described(kind), total as f64 * factor);
+    if let Some(note) = hidden_note(profile, kind, filter, idle) {
+        subtitle = format!("{subtitle}; {note}");
+    }
+    options.subtitle = Some(subtitle);
     options.count_name = unit.to_owned();
     options.factor = factor;
     options.colors = palette(kind);
@@ -60,6 +70,29 @@ pub fn flame_graph(
     let mut svg = Vec::new();
     from_lines(&mut options, text.lines(), &mut svg).map_err(|source| SvgError::Drawing { kind, source })?;
     Ok(Some(String::from_utf8_lossy(&svg).into_owned()))
+}
+
+/// The unit for a total, and what a nanosecond is in it.
+const fn unit_for(total: u64) -> (&'static str, f64) {
+    if total < MICROSECONDS_BELOW { ("µs", 1e-3) } else { ("ms", 1e-6) }
+}
+
+/// What was left out of a picture, in words: "idle threads hidden (78.6 s)"; none where that is nothing.
+pub(crate) fn hidden_note(
+    profile: &Profile,
+    kind: SampleKind,
+    filter: &SampleFilter,
+    idle: IdleThreads,
+) -> Option<String> {
+    // Idle samples have no span, so whoever asks for one span or trace misses none of them.
+    let is_hidden = idle == IdleThreads::Hidden && *filter == SampleFilter::default();
+    let hidden = if is_hidden { IdleSamples::of(profile).times(profile).of(kind) } else { 0 };
+    let (unit, factor) = unit_for(hidden);
+    match hidden {
+        0 => None,
+        SECONDS_FROM.. => Some(format!("idle threads hidden ({:.1} s)", hidden as f64 * 1e-9)),
+        _ => Some(format!("idle threads hidden ({:.0} {unit})", hidden as f64 * factor)),
+    }
 }
 
 const fn described(kind: SampleKind) -> &'static str {

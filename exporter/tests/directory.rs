@@ -7,9 +7,11 @@ use std::process::Command;
 
 use fixture::profile;
 use spanprof_exporter::directory::{DirectoryError, ReportFile, WindowDirectory, write_report};
+use spanprof_exporter::idle::{IdleThreads, WAITING_WITHOUT_SPAN};
 use spanprof_exporter::pprof::decode;
 use spanprof_exporter::svg::flame_graph;
-use spanprof_exporter::{Profile, SampleFilter, SampleKind};
+use spanprof_exporter::{Label, Location, Profile, SampleFilter, SampleKey, SampleKind, label};
+use spanprof_symbolizer::FrameKind;
 
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
@@ -43,16 +45,55 @@ fn a_report_of_nothing_has_the_files_that_people_open() {
 
 #[test]
 fn flame_graphs_show_names_units_and_totals() {
-    let all = SampleFilter::default();
-    let svg = flame_graph(&profile(), SampleKind::OffCpu, &all, "orders & billing").unwrap().unwrap();
+    let (all, shown) = (SampleFilter::default(), IdleThreads::Shown);
+    let svg = flame_graph(&profile(), SampleKind::OffCpu, &all, shown, "orders & billing").unwrap().unwrap();
     assert!(svg.contains("orders &amp; billing"), "the title is escaped");
     assert!(svg.contains("blocked: 530 ms"), "the subtitle has the total");
     assert!(svg.contains("<title>orders::reserve (430 ms, 81.13%)</title>"), "{svg}");
     assert!(svg.contains("<title>producer (100 ms, 18.87%)</title>"), "services stay apart");
-    let again = flame_graph(&profile(), SampleKind::OffCpu, &all, "orders & billing").unwrap().unwrap();
+    let again =
+        flame_graph(&profile(), SampleKind::OffCpu, &all, shown, "orders & billing").unwrap().unwrap();
     assert!(svg == again, "equal profiles give equal pictures");
     let span = SampleFilter::span(fixture::BUSY_SPAN);
-    assert!(flame_graph(&profile(), SampleKind::OffCpu, &span, "busy").unwrap().is_none());
+    assert!(flame_graph(&profile(), SampleKind::OffCpu, &span, shown, "busy").unwrap().is_none());
+}
+
+/// Adds 12.34 s of a thread that waits without a span.
+fn add_idle(profile: &mut Profile) {
+    let frame = fixture::frame(WAITING_WITHOUT_SPAN, WAITING_WITHOUT_SPAN, None, FrameKind::Synthetic);
+    let location = profile.intern_location(Location { module: None, address: 0, frames: vec![frame] });
+    let stack = profile.intern_stack(vec![location]);
+    let labels = profile.intern_labels(vec![Label::text(label::SERVICE_NAME, "consumer")]);
+    profile.add(SampleKey { stack, labels, kind: SampleKind::OffCpu }, 12_340_000_000, 1);
+}
+
+#[test]
+fn pictures_of_a_report_hide_idle_threads_and_say_how_much_that_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut profile = profile();
+    add_idle(&mut profile);
+    write_report(directory.path(), &profile, "orders", vec![]).unwrap();
+    let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+    let svg = read("off_cpu.svg");
+    assert!(svg.contains("blocked: 530 ms; idle threads hidden (12.3 s)"), "{svg}");
+    assert!(!svg.contains(WAITING_WITHOUT_SPAN));
+    assert!(!read("cpu.svg").contains("idle"));
+    let kept = decode(&std::fs::read(directory.path().join("profile.pb.gz")).unwrap()).unwrap();
+    assert_eq!(kept.total(SampleKind::OffCpu), 12_870_000_000, "the profile holds all of it");
+    let shown =
+        flame_graph(&profile, SampleKind::OffCpu, &SampleFilter::default(), IdleThreads::Shown, "orders");
+    let shown = shown.unwrap().unwrap();
+    assert!(shown.contains("blocked: 12870 ms</text>") && shown.contains(WAITING_WITHOUT_SPAN));
+}
+
+#[test]
+fn a_report_of_idle_threads_alone_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut profile = Profile::default();
+    add_idle(&mut profile);
+    write_report(directory.path(), &profile, "idle", vec![]).unwrap();
+    let svg = std::fs::read_to_string(directory.path().join("off_cpu.svg")).unwrap();
+    assert!(svg.contains("No off_cpu time was seen; idle threads hidden (12.3 s)."), "{svg}");
 }
 
 fn window(seconds: u64) -> Profile {

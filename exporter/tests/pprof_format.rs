@@ -49,9 +49,10 @@ fn kernel_code_and_notes_are_told_from_the_programs_own() {
     let kernel = fixture::frame("__schedule", "__schedule", None, FrameKind::Kernel);
     let note = fixture::frame("[stack lost]", "[stack lost]", None, FrameKind::Synthetic);
     let own = fixture::rust("orders::reserve", 31);
-    let locations = [(0xffff_ffff_8100_0000, kernel), (0x5500_0000_0100, own), (0, note)].map(
-        |(address, frame)| written.intern_location(Location { module: None, address, frames: vec![frame] }),
-    );
+    let locations =
+        [(0xffff_ffff_8100_0000, kernel), (0x5500_0000_0100, own), (0, note)].map(|(address, frame)| {
+            written.intern_location(Location { module: None, address, frames: vec![frame] })
+        });
     let stack = written.intern_stack(locations.to_vec());
     let labels = written.intern_labels(vec![]);
     written.add(SampleKey { stack, labels, kind: SampleKind::OffCpu }, 7, 1);

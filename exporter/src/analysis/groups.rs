@@ -44,7 +44,7 @@ impl Times {
         main
     }
 
-    pub(super) fn add(&mut self, kind: SampleKind, nanoseconds: u64) {
+    pub(crate) fn add(&mut self, kind: SampleKind, nanoseconds: u64) {
         let time = match kind {
             SampleKind::Cpu => &mut self.cpu_ns,
             SampleKind::OffCpu => &mut self.off_cpu_ns,

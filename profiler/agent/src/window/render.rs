@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use spanprof_context::record::AttributeIterator;
+use spanprof_exporter::idle::{BLOCKED_BEFORE_CAPTURE, WAITING_WITHOUT_SPAN};
 use spanprof_exporter::{
     Label, LabelSetId, Location, LocationId, Module, ModuleId as ProfileModuleId, Profile, SampleKey,
     SampleKind, StackId, label,
@@ -49,9 +50,7 @@ fn end_note(end: WalkEnd) -> Option<&'static str> {
 }
 
 const NOT_SAMPLED: &str = "[on CPU between samples]";
-const BEFORE_CAPTURE: &str = "[blocked since before the capture]";
 const STACK_LOST: &str = "[stack lost]";
-const IDLE: &str = "[waiting without a span]";
 
 impl Renderer {
     /// A renderer that keeps span ids by `policy`; `idle` shows threads without a span in full.
@@ -226,11 +225,11 @@ impl Writer<'_> {
         let labels = self.labels(key.thread, key.span);
         let stack = match key.stack {
             Some(stack) => self.stack(stack),
-            None => self.note_stack(BEFORE_CAPTURE),
+            None => self.note_stack(BLOCKED_BEFORE_CAPTURE),
         };
         self.profile.add(SampleKey { stack, labels, kind: SampleKind::Cpu }, cpu, sums.samples);
         let is_idle = key.span.is_none() && self.coarse.contains(&key.thread.process);
-        let stack = if is_idle { self.note_stack(IDLE) } else { stack };
+        let stack = if is_idle { self.note_stack(WAITING_WITHOUT_SPAN) } else { stack };
         let waits = [(SampleKind::OffCpu, sums.off_cpu), (SampleKind::RunQueue, sums.run_queue)];
         for (kind, nanoseconds) in waits.into_iter().filter(|(_, nanoseconds)| *nanoseconds > 0) {
             self.profile.add(SampleKey { stack, labels, kind }, nanoseconds, sums.blocks);
