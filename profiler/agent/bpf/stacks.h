@@ -52,7 +52,7 @@ INLINE u64 leaf_only(const struct thread *thread, struct scratch *scratch, u64 i
 /* The stack under which the current thread leaves the CPU.
  *
  * Walking takes about as long as a whole switch. A thread that blocks every few microseconds is walked
- * 10,000 times a second, and in between the same place (user ip, sp, state, system call) is taken for
+ * 5,000 times a second, and in between the same place (user ip, sp, state, system call) is taken for
  * the stack last seen there. A thread that blocks at the pace of messages is walked every time. */
 INLINE u64 blocking_stack(void *ctx, const struct settings *s, struct thread *thread, struct scratch *scratch,
 			  struct task_struct *task, u32 state, u64 now)

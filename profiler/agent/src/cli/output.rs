@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use spanprof_exporter::directory::{DirectoryError, ReportFile, write_report};
-use spanprof_exporter::page::{self, Loss, PageDetails};
+use spanprof_exporter::page::{self, Loss, LossAmount, PageDetails};
 use spanprof_exporter::pprof;
 
 use super::exit::{Exit, Failure};
@@ -74,8 +74,16 @@ fn details(summary: &Summary) -> PageDetails {
         losses: summary
             .losses
             .iter()
-            .map(|(cause, count)| Loss { cause: loss::in_words(cause), count: *count })
+            .map(|(cause, number)| loss_for_page(cause, *number))
             .collect(),
+    }
+}
+
+fn loss_for_page(cause: &str, number: u64) -> Loss {
+    let words = loss::in_words(cause);
+    match words.strip_prefix(loss::NANOSECONDS) {
+        Some(words) => Loss { cause: words.into(), amount: LossAmount::Nanoseconds(number) },
+        None => Loss { cause: words, amount: LossAmount::Count(number) },
     }
 }
 
@@ -115,6 +123,14 @@ mod tests {
         let text = failure.to_string();
         assert!(text.contains("the recording is lost") && text.contains("--out"), "{text}");
         assert_eq!(failure.exit, Exit::Failed);
+    }
+
+    #[test]
+    fn lost_time_is_told_as_time() {
+        let time = loss_for_page("cpu_ns_between_samples", 28_126_053);
+        assert_eq!(time.amount, LossAmount::Nanoseconds(28_126_053));
+        assert!(time.cause.starts_with("on CPU fell between samples"), "{}", time.cause);
+        assert_eq!(loss_for_page("stacks_lost", 3).amount, LossAmount::Count(3));
     }
 
     #[test]

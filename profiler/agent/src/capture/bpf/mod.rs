@@ -38,10 +38,11 @@ pub use self::visit::Visited;
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/spanprof.bpf.o"));
 
-/// One walk per thread and this time on the average: at a walk's 1 to 2 microseconds at most 2 %.
-const WALK_INTERVAL: Duration = Duration::from_micros(100);
+/// One walk per thread and this time on the average: at a walk's 1 to 2 microseconds at most 1 %.
+/// Benchmark: `benches/pingpong.sh`.
+const WALK_INTERVAL: Duration = Duration::from_micros(200);
 /// How much of that a thread can save up: 32 walks in a row.
-const WALK_BURST: Duration = Duration::from_micros(3_200);
+const WALK_BURST: Duration = Duration::from_micros(6_400);
 /// Waits that sum to less than this fold together when their entry is evicted ...
 const FOLD_BELOW: Duration = Duration::from_micros(20);
 /// ... once a thread has had more such evictions than one per this time ...
