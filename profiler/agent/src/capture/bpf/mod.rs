@@ -6,6 +6,7 @@
 mod accounts;
 mod error;
 mod layout;
+mod ring;
 mod shared;
 mod tables;
 mod visit;
@@ -21,14 +22,13 @@ use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, S
 use aya::programs::{BtfTracePoint, Iter, PerfEvent};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 
-use self::accounts::{Accounts, active_span};
+use self::accounts::Accounts;
 use self::layout::{
-    ATTRIBUTE_BYTES, BLOCK_CELLS, COUNT_WALK_ENDS, COUNTER_NAMES, Entry, EvictedRecord, LifeRecord, Mapping,
-    SEEN_SLOTS, SampleRecord, Settings, Shared, SpanRecord, StackHeader, Target, Thread,
+    BLOCK_CELLS, COUNT_WALK_ENDS, COUNTER_NAMES, Entry, Mapping, SEEN_SLOTS, Settings, Shared, Target, Thread,
 };
 use self::shared::SharedArray;
 use self::tables::{Run, Tables};
-use super::{ContextSlot, Counters, Event, ProcessId, StackHash, ThreadId, WalkEnd};
+use super::{ContextSlot, Counters, Event, ProcessId, ThreadId, WalkEnd};
 
 pub use self::error::BpfError;
 pub use self::tables::{CodeMapping, InstalledSegment};
@@ -49,6 +49,9 @@ const FOLD_BELOW: Duration = Duration::from_micros(20);
 const RECORD_INTERVAL: Duration = Duration::from_micros(50);
 /// ... and has spent what it had saved up: 100 of them.
 const RECORD_BURST: Duration = Duration::from_micros(5_000);
+
+/// After so many processes have gone, the filter is rebuilt; it has 4,096 bits.
+const MAX_STALE_BITS: usize = 256;
 
 /// How a capture is dimensioned and what it takes.
 #[derive(Debug, Clone)]
@@ -93,6 +96,8 @@ pub struct BpfCapture {
     placed: HashMap<ProcessId, Run>,
     accounts: Accounts,
     ended: Vec<ThreadId>,
+    /// Targets let go since the filter was last rebuilt.
+    stale_bits: usize,
 }
 
 impl BpfCapture {
@@ -166,6 +171,7 @@ impl BpfCapture {
             placed: HashMap::new(),
             accounts: Accounts::default(),
             ended: Vec::new(),
+            stale_bits: 0,
         };
         capture.attach(&btf, &online, options.hertz)?;
         drop(btf);
@@ -265,8 +271,7 @@ impl BpfCapture {
             generation,
         };
         self.targets.insert(process, target, 0).map_err(BpfError::map("targets"))?;
-        let word = process as usize >> 6 & (layout::FILTER_WORDS - 1);
-        self.settings.long(0, word * 8).fetch_or(1 << (process & 63), Ordering::SeqCst);
+        self.pass_filter(process);
         self.settings.word(0, offset_of!(Settings, version)).fetch_add(1, Ordering::SeqCst);
         if let Some(old) = self.placed.insert(process, run) {
             // A walk that began before may still read the old run; it ends within microseconds, and a
@@ -282,6 +287,32 @@ impl BpfCapture {
         if let Some(run) = self.placed.remove(&process) {
             self.tables.free_mappings(run);
         }
+        self.stale_bits += 1;
+        if self.stale_bits > MAX_STALE_BITS {
+            self.rebuild_filter();
+        }
+    }
+
+    /// Takes the bits of processes that are gone out of the filter, before everybody passes it.
+    ///
+    /// The kernel side adds a forked child to the targets before it sets the child's bit, so a bit that
+    /// is overwritten here is set again from the targets.
+    fn rebuild_filter(&mut self) {
+        self.stale_bits = 0;
+        let mut filter = [0; layout::FILTER_WORDS];
+        for process in self.targets.keys().flatten() {
+            filter[filter_word(process)] |= 1 << (process & 63);
+        }
+        for (word, bits) in filter.into_iter().enumerate() {
+            self.settings.long(0, word * 8).store(bits, Ordering::SeqCst);
+        }
+        for process in self.targets.keys().flatten() {
+            self.pass_filter(process);
+        }
+    }
+
+    fn pass_filter(&self, process: ProcessId) {
+        self.settings.long(0, filter_word(process) * 8).fetch_or(1 << (process & 63), Ordering::SeqCst);
     }
 
     /// Waits until records pile up, at most `timeout`. Being interrupted by a signal is not an error.
@@ -294,7 +325,7 @@ impl BpfCapture {
     /// Reports everything that has arrived.
     pub fn drain(&mut self, report: &mut dyn FnMut(Event)) {
         while let Some(record) = self.ring.next() {
-            decode(&record, &mut self.accounts, &mut self.ended, report);
+            ring::decode(&record, &mut self.accounts, &mut self.ended, report);
         }
         for thread in std::mem::take(&mut self.ended) {
             self.collect_ended(thread, report);
@@ -388,85 +419,9 @@ impl BpfCapture {
     }
 }
 
-/// Takes one record of the ring apart. Anything malformed is skipped: it can only come from an object
-/// that does not belong to this program.
-fn decode(bytes: &[u8], accounts: &mut Accounts, ended: &mut Vec<ThreadId>, report: &mut dyn FnMut(Event)) {
-    let Some(kind) = parse::<u32>(bytes) else { return };
-    match kind {
-        layout::RECORD_STACK => report_stack(bytes, report),
-        layout::RECORD_SAMPLE => {
-            let Some(sample) = parse::<SampleRecord>(bytes) else { return };
-            report(Event::Sample {
-                process: sample.tgid,
-                thread: sample.tid,
-                stack: StackHash(sample.stack),
-                span: active_span(sample.span, sample.trace),
-                time: sample.time,
-            });
-        }
-        layout::RECORD_EVICTED => {
-            let Some(evicted) = parse::<EvictedRecord>(bytes) else { return };
-            accounts.evicted(evicted.tgid, evicted.tid, evicted.position as usize, &evicted.entry, report);
-        }
-        layout::RECORD_SPAN => {
-            let Some(record) = parse::<SpanRecord>(bytes) else { return };
-            let length = (record.attribute_bytes as usize).min(ATTRIBUTE_BYTES);
-            if let Some(span) = active_span(record.span, record.trace) {
-                let attributes = record.attributes[..length].to_vec();
-                report(Event::SpanAttributes { process: record.tgid, span, attributes });
-            }
-        }
-        layout::RECORD_FORK | layout::RECORD_EXEC | layout::RECORD_EXIT => {
-            let Some(life) = parse::<LifeRecord>(bytes) else { return };
-            report(match kind {
-                layout::RECORD_FORK => Event::Forked { parent: life.other, child: life.tgid },
-                layout::RECORD_EXEC => Event::Executed { process: life.tgid },
-                _ => {
-                    ended.push(life.tid);
-                    Event::ThreadEnded { process: life.tgid, thread: life.tid, last: life.other != 0 }
-                }
-            });
-        }
-        _ => {}
-    }
-}
-
-fn report_stack(bytes: &[u8], report: &mut dyn FnMut(Event)) {
-    let Some(header) = parse::<StackHeader>(bytes) else { return };
-    let words: Vec<u64> = bytes[size_of::<StackHeader>()..]
-        .chunks_exact(8)
-        .map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")))
-        .collect();
-    if words.len() < layout::MAX_KERNEL_FRAMES {
-        return;
-    }
-    let (kernel, user) = words.split_at(layout::MAX_KERNEL_FRAMES);
-    let kernel_frames = (header.kernel_frames as usize).min(layout::MAX_KERNEL_FRAMES);
-    let user_frames = (header.user_frames as usize).min(user.len()).min(layout::MAX_FRAMES);
-    let end = match header.end {
-        1 => WalkEnd::Root,
-        2 => WalkEnd::NoMapping,
-        3 => WalkEnd::NoRule,
-        4 => WalkEnd::Fault,
-        5 => WalkEnd::TooDeep,
-        7 => WalkEnd::Budget,
-        _ => WalkEnd::Stuck,
-    };
-    report(Event::Stack {
-        process: header.tgid,
-        stack: StackHash(header.stack),
-        user: user[..user_frames].to_vec(),
-        kernel: kernel[..kernel_frames].to_vec(),
-        end,
-    });
-}
-
-fn parse<T: Shared>(bytes: &[u8]) -> Option<T> {
-    if bytes.len() < size_of::<T>() {
-        return None;
-    }
-    // SAFETY: long enough, read unaligned, and any bit pattern is a `T`.
-    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+/// Which word of the filter has a process's bit.
+fn filter_word(process: ProcessId) -> usize {
+    process as usize >> 6 & (layout::FILTER_WORDS - 1)
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, BpfError> {

@@ -16,8 +16,9 @@ use spanprof_symbolizer::unwind::Rule;
 use spanprof_symbolizer::walk::{self, Registers};
 
 use super::layout::VisitRecord;
+use super::ring::parse;
 use super::tables::{CodeMapping, Tables};
-use super::{BpfCapture, BpfError, parse};
+use super::{BpfCapture, BpfError};
 use crate::capture::{ActiveSpan, ContextSlot, Event, ProcessId, StackHash, ThreadId, WalkEnd};
 
 const PAGE: u64 = 4096;
