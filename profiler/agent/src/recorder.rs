@@ -146,6 +146,8 @@ pub struct Recorder {
     checked: Instant,
     /// Threads that have been blocked since before the capture, as they were visited.
     visited: HashMap<ThreadId, Visited>,
+    /// Threads that ended in this window.
+    ended: Vec<ThreadId>,
     /// Processes whose stacks led to unknown code since they were last looked at.
     with_unknown_code: BTreeSet<ProcessId>,
     lost: u64,
@@ -176,6 +178,7 @@ impl Recorder {
             opened_unix: unix_now(),
             checked: Instant::now(),
             visited: HashMap::new(),
+            ended: Vec::new(),
             with_unknown_code: BTreeSet::new(),
             lost: 0,
             counted: BTreeMap::new(),
@@ -256,6 +259,9 @@ impl Recorder {
         self.capture.forget_sent();
         self.opened = now;
         self.opened_unix = unix_now();
+        for thread in self.ended.drain(..) {
+            self.visited.remove(&thread);
+        }
         for process in self.programs.forget_ended() {
             self.capture.remove_target(process);
         }
@@ -277,7 +283,8 @@ impl Recorder {
                 }
                 Event::Forked { parent, child } => self.follow_fork(*parent, *child),
                 Event::ThreadEnded { process, thread, last } => {
-                    self.visited.remove(thread);
+                    // Not before the window closes: what it did last is reported after its end.
+                    self.ended.push(*thread);
                     if *last && let Some(program) = self.programs.program_mut(*process) {
                         program.ended = true;
                         // At once, and not with the window: the kernel side has room for so many targets.

@@ -50,6 +50,7 @@ fn end_note(end: WalkEnd) -> Option<&'static str> {
 }
 
 const NOT_SAMPLED: &str = "[on CPU between samples]";
+const NEVER_RAN: &str = "[ready to run for the first time]";
 const STACK_LOST: &str = "[stack lost]";
 
 impl Renderer {
@@ -223,15 +224,21 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn write(&mut self, key: &FoldKey, sums: &Sums, cpu: u64) {
         let labels = self.labels(key.thread, key.span);
-        let stack = match key.stack {
-            Some(stack) => self.stack(stack),
-            None => self.note_stack(BLOCKED_BEFORE_CAPTURE),
-        };
-        self.profile.add(SampleKey { stack, labels, kind: SampleKind::Cpu }, cpu, sums.samples);
+        let stack = key.stack.map(|stack| self.stack(stack));
+        if let Some(stack) = stack {
+            self.profile.add(SampleKey { stack, labels, kind: SampleKind::Cpu }, cpu, sums.samples);
+        }
         let is_idle = key.span.is_none() && self.coarse.contains(&key.thread.process);
-        let stack = if is_idle { self.note_stack(WAITING_WITHOUT_SPAN) } else { stack };
-        let waits = [(SampleKind::OffCpu, sums.off_cpu), (SampleKind::RunQueue, sums.run_queue)];
-        for (kind, nanoseconds) in waits.into_iter().filter(|(_, nanoseconds)| *nanoseconds > 0) {
+        let waits = [
+            (SampleKind::OffCpu, sums.off_cpu, BLOCKED_BEFORE_CAPTURE),
+            (SampleKind::RunQueue, sums.run_queue, NEVER_RAN),
+        ];
+        for (kind, nanoseconds, without_stack) in waits.into_iter().filter(|(_, time, _)| *time > 0) {
+            let stack = match stack {
+                _ if is_idle => self.note_stack(WAITING_WITHOUT_SPAN),
+                Some(stack) => stack,
+                None => self.note_stack(without_stack),
+            };
             self.profile.add(SampleKey { stack, labels, kind }, nanoseconds, sums.blocks);
         }
     }
