@@ -1,7 +1,7 @@
 // What is shown, kept in the address after `#`, so that a link to it can be pasted anywhere and the
 // browser's back button works. Only what differs from the beginning is written.
 
-const BEGINNING = { kind: "all", span: "", thread: "", q: "", zoom: "", runtime: "hidden", root: "top", sort: "seen", order: "down", filter: "", threads: "seen", threadorder: "down" };
+const BEGINNING = { kind: "all", span: "", thread: "", q: "", zoom: "", runtime: "hidden", idle: "hidden", root: "top", sort: "seen", order: "down", filter: "", threads: "seen", threadorder: "down" };
 
 function readAddress() {
   const given = new URLSearchParams(window.location.hash.slice(1));

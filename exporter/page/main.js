@@ -17,6 +17,7 @@ function chosen() {
     span: state.span === "" ? -1 : model.spans.findIndex((row) => row.key === state.span),
     thread: state.thread === "" ? -1 : model.threads.findIndex((row) => row.key === state.thread),
     hideRuntime: state.runtime === "hidden",
+    hideIdle: state.idle === "hidden",
   };
 }
 
@@ -28,10 +29,15 @@ function draw() {
   drawTables();
 }
 
+// All the time that is meant, and the idle threads' part of it; a span is never idle.
 function timeOf(choice) {
-  if (choice.span >= 0) return model.spans[choice.span].time;
-  if (choice.thread >= 0) return model.threads[choice.thread].time;
-  return model.total;
+  if (choice.span >= 0) return { all: model.spans[choice.span].time, idle: [0, 0, 0] };
+  if (choice.thread >= 0) return { all: model.threads[choice.thread].time, idle: model.threads[choice.thread].idle };
+  return { all: model.total, idle: model.idleTotal };
+}
+
+function shownTime(row) {
+  return row.idle && state.idle === "hidden" ? without(row.time, row.idle) : row.time;
 }
 
 function spanTitle(row) {
@@ -67,7 +73,8 @@ function drawSelection(choice) {
 }
 
 function drawKinds(choice) {
-  const time = timeOf(choice);
+  const { all, idle } = timeOf(choice);
+  const time = choice.hideIdle ? without(all, idle) : all;
   const whole = sum(time);
   for (const input of $("kinds").querySelectorAll("input")) {
     const at = KINDS.findIndex((kind) => kind.key === input.value);
@@ -76,6 +83,8 @@ function drawKinds(choice) {
     const label = input.parentElement;
     label.querySelector(".amount").textContent = duration(part);
     label.querySelector(".share").textContent = at < 0 ? "" : share(part, whole);
+    const idlePart = at < 0 ? sum(idle) : idle[at];
+    label.querySelector(".idle").textContent = idlePart <= 0 ? "" : choice.hideIdle ? duration(idlePart) + " of idle threads hidden" : duration(idlePart) + " of it idle threads";
     if (at < 0) label.querySelector(".strip").replaceChildren(bar(time, whole));
     else label.querySelector(".strip").replaceChildren(bar(time.map((each, kind) => (kind === at ? each : 0)), whole));
   }
@@ -94,11 +103,13 @@ function drawFlame(choice) {
   $("flame-empty").hidden = !empty;
   $("flame-empty").textContent = unknown ? "The link names something that was not recorded here." : emptyWords(choice);
   $("hide-runtime").checked = choice.hideRuntime;
+  $("hide-idle").checked = choice.hideIdle;
+  $("idle-switch").hidden = sum(model.idleTotal) <= 0;
   $("flip").checked = flip;
   if (document.activeElement !== $("search")) $("search").value = state.q;
   const zoom = zoomNode(tree, state.zoom);
   if (flame.view.tree !== tree || flame.view.flip !== flip) {
-    flame.show(model, tree, choice.span >= 0 ? "this span" : choice.thread >= 0 ? "this thread" : "everything", zoom, flip);
+    flame.show(model, tree, choice.span >= 0 ? "this span" : choice.thread >= 0 ? "this thread" : choice.hideIdle && sum(model.idleTotal) > 0 ? "everything but idle threads" : "everything", zoom, flip);
     describeFocus(-1);
   } else if (flame.view.zoom !== zoom) {
     flame.setZoom(zoom);
@@ -108,6 +119,9 @@ function drawFlame(choice) {
 }
 
 function emptyWords(choice) {
+  const { idle } = timeOf(choice);
+  const hidden = choice.hideIdle ? sum(idle.filter((_, kind) => choice.kinds & (1 << kind))) : 0;
+  if (hidden > 0) return "All that was seen here is " + duration(hidden) + " of idle threads: they waited without a span, or since before the recording began. Untick “Hide idle threads” to see them.";
   const whose = choice.span >= 0 ? " in this span" : choice.thread >= 0 ? " on this thread" : "";
   if (choice.kinds === 1) return "No on-CPU samples" + whose + ": nothing was seen running.";
   if (choice.kinds === 2) return "No off-CPU samples" + whose + ": nothing was seen blocked, or the capture did not watch the scheduler.";
@@ -170,8 +184,8 @@ function describeFocus(node) {
 
 function drawTables() {
   if (document.activeElement !== $("filter")) $("filter").value = state.filter;
-  spanTable.show(model.spans, { sort: state.sort, descending: state.order === "down", filter: state.filter, current: state.span });
-  threadTable.show(model.threads, { sort: state.threads, descending: state.threadorder === "down", filter: "", current: state.thread });
+  spanTable.show(model.spans, { sort: state.sort, descending: state.order === "down", filter: state.filter, current: state.span, idle: "" });
+  threadTable.show(model.threads, { sort: state.threads, descending: state.threadorder === "down", filter: "", current: state.thread, idle: state.idle });
 }
 
 function open(patch) {
@@ -180,11 +194,23 @@ function open(patch) {
   $("flame-heading").focus({ preventScroll: true });
 }
 
+// The largest row's time, found anew when idle threads come or go.
+function largest(rows) {
+  let most = 0, found = "";
+  return () => {
+    if (found !== state.idle) {
+      most = rows.reduce((best, row) => Math.max(best, sum(shownTime(row))), 0);
+      found = state.idle;
+    }
+    return most;
+  };
+}
+
 function timeColumns(most) {
   return [
-    ...KINDS.map((kind, at) => ({ key: kind.key, title: kind.name + ", ms", about: kind.about, number: true, value: (row) => row.time[at], cell: (row) => milliseconds(row.time[at]) })),
-    { key: "seen", title: "Seen, ms", about: "on CPU, off CPU and run queue together", number: true, value: (row) => sum(row.time), cell: (row) => milliseconds(sum(row.time)) },
-    { key: "split", title: "Split", about: "on CPU, off CPU and run queue, in the scale of the largest row", cell: (row) => bar(row.time, most) },
+    ...KINDS.map((kind, at) => ({ key: kind.key, title: kind.name + ", ms", about: kind.about, number: true, value: (row) => shownTime(row)[at], cell: (row) => milliseconds(shownTime(row)[at]) })),
+    { key: "seen", title: "Seen, ms", about: "on CPU, off CPU and run queue together", number: true, value: (row) => sum(shownTime(row)), cell: (row) => milliseconds(sum(shownTime(row))) },
+    { key: "split", title: "Split", about: "on CPU, off CPU and run queue, in the scale of the largest row", cell: (row) => bar(shownTime(row), most()) },
   ];
 }
 
@@ -194,7 +220,7 @@ function makeSpanTable() {
   const place = (row) => [row.operation, row.destination, row.group].filter((part) => part && !spanTitle(row).includes(part)).join(" · ");
   const threads = (row) => [...row.threads].slice(0, 2).join(", ") + (row.threads.size > 2 ? " and " + (row.threads.size - 2) + " more" : "");
   for (const row of model.spans) row.text = [row.id, row.trace, spanTitle(row), row.destination, row.group, row.operation, row.service, row.cause, ...row.threads].join("\n").toLowerCase();
-  const most = model.spans.reduce((best, row) => Math.max(best, sum(row.time)), 0);
+  const most = largest(model.spans);
   return new Table($("spans"), "Spans by the time that was seen in them; choose one to see its flame graph alone", [
     { key: "id", title: "Span, trace", value: (row) => row.id, cell: (row) => [element("div", {}, link(row)), under(row.trace, row.trace)] },
     { key: "name", title: "Name", value: spanTitle, cell: (row) => [element("div", {}, ...breakable(spanTitle(row))), under(place(row))] },
@@ -209,7 +235,8 @@ function makeSpanTable() {
 
 function makeThreadTable() {
   for (const row of model.threads) row.text = "";
-  const most = model.threads.reduce((best, row) => Math.max(best, sum(row.time)), 0);
+  const most = largest(model.threads);
+  const idle = { key: "idle", title: "Idle, ms", about: "waiting without a span, or since before the recording began; in the other columns only while idle threads are shown", number: true, value: (row) => sum(row.idle), cell: (row) => milliseconds(sum(row.idle)) };
   const link = (row) => element("a", { href: addressOf({ ...BEGINNING, thread: row.key }), "aria-label": "Show thread " + threadTitle(row) + " alone" }, threadTitle(row));
   return new Table($("threads"), "Threads by the time that was seen; choose one to see its flame graph alone", [
     { key: "thread", title: "Thread", value: threadTitle, cell: (row) => element("div", {}, link(row)) },
@@ -217,10 +244,15 @@ function makeThreadTable() {
     { key: "pid", title: "Process", number: true, value: (row) => row.pid, cell: (row) => (row.pid >= 0 ? String(row.pid) : "") },
     { key: "of", title: "Service", value: (row) => row.service, cell: (row) => element("div", {}, row.service) },
     ...timeColumns(most),
+    ...(sum(model.idleTotal) > 0 ? [idle] : []),
   ], "No thread was seen.", {
     sorted: (threads, descending) => change({ threads, threadorder: descending ? "down" : "up" }),
     opened: (row) => open({ thread: row.key }),
   });
+}
+
+function lossWords([cause, amount, unit]) {
+  return (unit === "nanoseconds" ? duration(amount) : grouped(amount, 0)) + " " + readable(cause);
 }
 
 function drawHeader() {
@@ -236,15 +268,15 @@ function drawHeader() {
     ["For", data.duration_nanoseconds > 0 ? duration(data.duration_nanoseconds) : ""],
     ["Sampled at", data.period_nanoseconds > 0 ? grouped(1e9 / data.period_nanoseconds, 0) + " Hz" : ""],
     ["Seen", [processes.size === 1 ? "process " + [...processes][0] : processes.size ? plural(processes.size, "process", "processes") : "", plural(model.threads.length, "thread"), plural(model.spans.filter((row) => row.id).length, "span")].filter(Boolean).join(", ")],
-    ...KINDS.map((kind, at) => [kind.name, duration(model.total[at])]),
-    ["Lost or cut", data.losses.length === 0 ? "" : lost.length === 0 ? "nothing" : lost.map(([cause, count]) => grouped(count, 0) + " " + readable(cause)).join("; ")],
+    ...KINDS.map((kind, at) => [kind.name, duration(model.total[at]) + (model.idleTotal[at] > 0 ? ", " + duration(model.idleTotal[at]) + " of it idle" : "")]),
+    ["Lost or cut", data.losses.length === 0 ? "" : lost.length === 0 ? "nothing" : lost.map(lossWords).join("; ")],
   ]);
 }
 
 function drawNotes() {
   const notes = [];
   if (data.losses.length) {
-    const list = element("ul", {}, ...data.losses.map(([cause, count]) => element("li", { class: count > 0 ? "some" : "" }, grouped(count, 0) + " " + readable(cause))));
+    const list = element("ul", {}, ...data.losses.map((loss) => element("li", { class: loss[1] > 0 ? "some" : "" }, lossWords(loss))));
     notes.push(element("h2", {}, "Lost, cut or left out"), list);
   }
   const lines = [data.source, ...data.comments].filter(Boolean).map((line) => element("li", {}, readable(line)));
@@ -257,7 +289,7 @@ function makeKinds() {
   const card = (value, name, about) => {
     const input = element("input", { type: "radio", name: "kind", value });
     input.addEventListener("change", () => change({ kind: value }, true));
-    return element("label", { class: "kind " + value, title: about }, input, element("span", { class: "name" }, name), element("span", { class: "amount" }), element("span", { class: "share" }), element("span", { class: "strip" }));
+    return element("label", { class: "kind " + value, title: about }, input, element("span", { class: "name" }, name), element("span", { class: "amount" }), element("span", { class: "share" }), element("span", { class: "idle" }), element("span", { class: "strip" }));
   };
   $("kinds").replaceChildren(card("all", "All together", "coloured by kind"), ...KINDS.map((kind) => card(kind.key, kind.name, kind.about)));
 }
@@ -299,6 +331,7 @@ function listen() {
   $("search").addEventListener("input", () => change({ q: $("search").value }));
   $("filter").addEventListener("input", () => change({ filter: $("filter").value }));
   $("hide-runtime").addEventListener("change", () => change({ runtime: $("hide-runtime").checked ? "hidden" : "shown" }));
+  $("hide-idle").addEventListener("change", () => change({ idle: $("hide-idle").checked ? "hidden" : "shown" }));
   $("flip").addEventListener("change", () => change({ root: $("flip").checked ? "bottom" : "top" }));
   $("show-all").addEventListener("click", () => open({}));
   $("copy").addEventListener("click", () => flame.copy());

@@ -1,6 +1,6 @@
 // The data as it is asked: decoded once, folded for each view. Nothing here touches the document.
 
-const FORMAT = 1;
+const FORMAT = 2;
 const RUNTIME = 1, KERNEL = 2;
 const KINDS = [
   { key: "cpu", name: "On CPU", about: "running" },
@@ -29,6 +29,7 @@ function decode(data) {
     called: Int32Array.from(data.nodes.function),
     line: Int32Array.from(data.nodes.line),
     samples: data.samples,
+    idle: new Uint8Array(data.samples.node.length),
     spans: data.spans.span_id.map((id, at) => ({
       id: text(id), trace: text(data.spans.trace_id[at]), name: text(data.spans.name[at]),
       destination: text(data.spans.destination[at]), group: text(data.spans.group[at]),
@@ -38,11 +39,13 @@ function decode(data) {
     })),
     threads: data.threads.name.map((name, at) => ({
       name: text(name), id: data.threads.id[at], pid: data.threads.pid[at], service: text(data.threads.service[at]),
-      key: data.threads.id[at] >= 0 ? data.threads.pid[at] + "-" + data.threads.id[at] : "t" + at, time: [0, 0, 0],
+      key: data.threads.id[at] >= 0 ? data.threads.pid[at] + "-" + data.threads.id[at] : "t" + at, time: [0, 0, 0], idle: [0, 0, 0],
     })),
     total: [0, 0, 0],
+    idleTotal: [0, 0, 0],
     count: 0,
   };
+  for (const at of data.idle_samples) model.idle[at] = 1;
   unrepeat(model.spans);
   unrepeat(model.threads);
   sumOwners(model);
@@ -65,12 +68,21 @@ function sumOwners(model) {
     model.total[kind[at]] += time;
     model.count += count[at];
     model.threads[thread[at]].time[kind[at]] += time;
+    if (model.idle[at]) {
+      model.idleTotal[kind[at]] += time;
+      model.threads[thread[at]].idle[kind[at]] += time;
+    }
     if (span[at] >= 0) {
       const row = model.spans[span[at]];
       row.time[kind[at]] += time;
       if (model.threads[thread[at]].name) row.threads.add(model.threads[thread[at]].name);
     }
   }
+}
+
+// Times without those of idle threads.
+function without(times, idle) {
+  return times.map((time, kind) => time - idle[kind]);
 }
 
 function sum(times) {
@@ -86,7 +98,7 @@ function isHidden(model, id) {
 }
 
 // Folds the chosen samples into one tree. `choice`: `kinds` (bits), `span` and `thread` (positions, -1 for
-// all), `hideRuntime`.
+// all), `hideRuntime`, `hideIdle`.
 //
 // Hiding runtime frames keeps what a person needs of them: the frame by which their own code entered the
 // runtime at the end of a stack (`Mutex::lock`, `TcpStream::read`). Everything else of it is left out, and
@@ -101,6 +113,7 @@ function fold(model, choice) {
     if (!(choice.kinds & (1 << kind[at]))) continue;
     if (choice.span >= 0 && span[at] !== choice.span) continue;
     if (choice.thread >= 0 && thread[at] !== choice.thread) continue;
+    if (choice.hideIdle && model.idle[at]) continue;
     if (node[at] < 0) {
       stackless[kind[at]] += nanoseconds[at];
     } else {

@@ -44,13 +44,14 @@ class Table {
     return cell;
   }
 
-  show(rows, { sort, descending, filter, current }) {
-    if (rows === this.rows && sort === this.sortKey && descending === this.descending && filter === this.filter) {
+  // `idle`: whether idle threads' time is in the rows' values.
+  show(rows, { sort, descending, filter, current, idle }) {
+    if (rows === this.rows && sort === this.sortKey && descending === this.descending && filter === this.filter && idle === this.idle) {
       this.mark(current);
       return;
     }
     if (filter !== this.filter) this.limit = PORTION;
-    Object.assign(this, { rows, sortKey: sort, descending, filter, current });
+    Object.assign(this, { rows, sortKey: sort, descending, filter, current, idle });
     this.columns.forEach((column, at) => {
       if (!column.value) return;
       const state = column.key === sort ? (descending ? "descending" : "ascending") : "none";

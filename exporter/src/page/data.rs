@@ -12,12 +12,13 @@ use std::collections::HashMap;
 use serde::Serialize;
 use spanprof_symbolizer::{Frame, FrameKind};
 
-use super::PageDetails;
 use super::owners::{Owners, SpanTable, ThreadTable};
+use super::{LossAmount, PageDetails};
+use crate::idle::IdleSamples;
 use crate::{Location, Profile, SampleKind, StackId, runtime};
 
 /// The number of the layout below; the page's program refuses another.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The longest text that is given to the page, in characters. C++ and Rust names of real programs stay
 /// under it; a hostile one of 64 KB on every frame would make the page unusable.
@@ -39,11 +40,14 @@ struct PageData<'a> {
     duration_nanoseconds: u64,
     period_nanoseconds: u64,
     comments: Vec<String>,
-    losses: Vec<(String, u64)>,
+    /// Words, amount and unit: `count` or `nanoseconds`.
+    losses: Vec<(String, u64, &'static str)>,
     strings: &'a [String],
     functions: FunctionTable,
     nodes: NodeTable,
     samples: SampleTable,
+    /// The positions in `samples` of idle threads' time.
+    idle_samples: Vec<usize>,
     spans: SpanTable,
     threads: ThreadTable,
 }
@@ -70,7 +74,7 @@ struct NodeTable {
     line: Vec<u32>,
 }
 
-/// One entry per distinct (node, kind, span, thread).
+/// One entry per distinct (node, kind, span, thread, idle).
 #[derive(Serialize, Default)]
 struct SampleTable {
     /// The leaf's position in `nodes`; -1 for time without any stack.
@@ -186,13 +190,19 @@ pub(super) fn to_json(profile: &Profile, details: &PageDetails) -> String {
     let mut strings = Strings::default();
     let mut tree = Tree::default();
     let mut owners = Owners::default();
-    let mut sums: HashMap<(i64, u8, i64, u32), usize> = HashMap::new();
+    let idle_threads = IdleSamples::of(profile);
+    let mut idle_samples = Vec::new();
+    let mut sums: HashMap<(i64, u8, i64, u32, bool), usize> = HashMap::new();
     let mut samples = SampleTable::default();
     for (key, value) in profile.samples() {
         let node = tree.leaf(profile, key.stack, &mut strings);
         let owner = owners.of(profile, key.labels, &mut strings);
         let kind = position_of(key.kind);
-        let at = *sums.entry((node, kind, owner.span, owner.thread)).or_insert_with(|| {
+        let idle = idle_threads.contains(&key);
+        let at = *sums.entry((node, kind, owner.span, owner.thread, idle)).or_insert_with(|| {
+            if idle {
+                idle_samples.push(samples.node.len());
+            }
             samples.node.push(node);
             samples.kind.push(kind);
             samples.nanoseconds.push(0);
@@ -213,11 +223,12 @@ pub(super) fn to_json(profile: &Profile, details: &PageDetails) -> String {
         duration_nanoseconds: profile.duration_nanoseconds,
         period_nanoseconds: profile.period_nanoseconds,
         comments: profile.comments.iter().map(|comment| bounded(comment)).collect(),
-        losses: details.losses.iter().map(|loss| (bounded(&loss.cause), loss.count)).collect(),
+        losses: details.losses.iter().map(|loss| amount(&loss.cause, loss.amount)).collect(),
         strings: &strings.values,
         functions: tree.functions,
         nodes: tree.nodes,
         samples,
+        idle_samples,
         spans,
         threads,
     };
@@ -225,6 +236,14 @@ pub(super) fn to_json(profile: &Profile, details: &PageDetails) -> String {
     let json = serde_json::to_string(&data).expect("numbers and texts always have a JSON form");
     // Outside of strings JSON has no `<`, so this changes texts only, and `\u003c` is the same character.
     json.replace('<', "\\u003c")
+}
+
+/// A loss as the page reads it.
+fn amount(cause: &str, amount: LossAmount) -> (String, u64, &'static str) {
+    match amount {
+        LossAmount::Count(count) => (bounded(cause), count, "count"),
+        LossAmount::Nanoseconds(nanoseconds) => (bounded(cause), nanoseconds, "nanoseconds"),
+    }
 }
 
 /// A kind's position in [`SampleKind::ALL`].

@@ -31,13 +31,22 @@ pub struct PageDetails {
     pub losses: Vec<Loss>,
 }
 
-/// One way in which something was lost, with how often that happened.
+/// One way in which something was lost, with how much that was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
-    /// The cause in words, such as `samples lost because the ring buffer was full`.
+    /// The cause in words that follow the amount, such as `samples had no room in the ring buffer`.
     pub cause: String,
-    /// How many times.
-    pub count: u64,
+    /// How much.
+    pub amount: LossAmount,
+}
+
+/// How much was lost; the page writes it in units that people read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossAmount {
+    /// So many things or times.
+    Count(u64),
+    /// So much time, in nanoseconds.
+    Nanoseconds(u64),
 }
 
 const TEMPLATE: &str = include_str!("../../page/page.html");

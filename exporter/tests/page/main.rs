@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use browser::{Browser, Theme};
 use serde_json::json;
-use spanprof_exporter::page::{Loss, PageDetails, render};
+use spanprof_exporter::page::{Loss, LossAmount, PageDetails, render};
 use spanprof_exporter::{Profile, SampleKind};
 
 /// A page on disk, gone when dropped.
@@ -26,14 +26,14 @@ fn report(profile: &Profile, details: &PageDetails) -> Report {
 }
 
 fn details() -> PageDetails {
-    let loss = |cause: &str, count| Loss { cause: cause.into(), count };
+    let loss = |cause: &str, amount| Loss { cause: cause.into(), amount };
     PageDetails {
         title: String::new(),
         source: "spanprof record --name orders --seconds 10".into(),
         losses: vec![
-            loss("samples lost because the ring buffer was full", 0),
-            loss("stacks truncated at 1,000 frames", 3),
-            loss("contexts torn while they were read", 0),
+            loss("samples had no room in the ring buffer", LossAmount::Count(0)),
+            loss("stacks were cut at 1,000 frames", LossAmount::Count(3)),
+            loss("on CPU fell between samples", LossAmount::Nanoseconds(28_126_053)),
         ],
     }
 }
@@ -160,6 +160,65 @@ fn runtime_frames_are_hidden_until_they_are_asked_for() {
 }
 
 #[test]
+fn idle_threads_are_hidden_until_they_are_asked_for_and_their_time_is_told() {
+    let Some(mut browser) = Browser::start("idle_threads_are_hidden_until_they_are_asked_for") else {
+        return;
+    };
+    let working: u64 = SampleKind::ALL.iter().map(|kind| sample::orders().total(*kind)).sum();
+    let report = report(&sample::with_idle_threads(), &details());
+    browser.dress(1440, 1000, Theme::Light);
+    browser.open(&report.file, "");
+    browser.screenshot("idle.png");
+    let shown = milliseconds(&browser.text(".kind.all .amount"));
+    let near = |shown: f64, nanoseconds: u64| (shown - nanoseconds as f64 / 1e6).abs() < 60.0;
+    assert!(near(shown, working), "{shown} ms of {working} ns");
+    assert_eq!(browser.text(".kind.all .idle"), "78.6 s of idle threads hidden");
+    assert_eq!(browser.text(".kind.off_cpu .idle"), "78.4 s of idle threads hidden");
+    assert_eq!(browser.text(".kind.cpu .idle"), "");
+    assert!(browser.text("#facts").contains(", 78.4 s of it idle"), "{}", browser.text("#facts"));
+    assert!(root_tooltip(&mut browser).starts_with("everything but idle threads"));
+    let pool = format!("thread=4242-{}", sample::POOL);
+    let row = format!("#threads tbody tr:has(a[href*='{pool}'])");
+    let columns = "document.querySelectorAll('#threads thead th').length";
+    assert_eq!(browser.evaluate(columns), 10, "a column of its own for idle time");
+    assert_eq!(browser.text(&format!("{row} td:nth-child(6)")), "0");
+    assert_eq!(browser.text(&format!("{row} td:nth-child(10)")), "9,825.0");
+
+    browser.click("#hide-idle");
+    browser.screenshot("idle-shown.png");
+    let everything = milliseconds(&browser.text(".kind.all .amount"));
+    assert!(near(everything, working + 78_600_000_000), "{everything} ms");
+    assert_eq!(browser.text(".kind.all .idle"), "78.6 s of it idle threads");
+    assert_eq!(browser.text(&format!("{row} td:nth-child(6)")), "9,800.0");
+    assert!(browser.evaluate("location.hash").as_str().unwrap().contains("idle=shown"));
+
+    browser.open(&report.file, &pool);
+    browser.screenshot("idle-thread.png");
+    assert!(browser.text("#flame-empty").contains("9,825.0 ms of idle threads"));
+    browser.open(&report.file, &format!("{pool}&idle=shown"));
+    assert!(browser.evaluate("document.querySelector('#flame-empty').hidden").as_bool().unwrap());
+    browser.dress(1024, 900, Theme::Light);
+    browser.screenshot("idle-1024.png");
+    let wider = browser.evaluate("document.documentElement.scrollWidth - innerWidth");
+    assert_eq!(wider, 0, "the page fits 1024 pixels");
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn losses_are_told_in_units_that_people_read() {
+    let Some(mut browser) = Browser::start("losses_are_told_in_units_that_people_read") else { return };
+    let report = report(&sample::orders(), &details());
+    browser.dress(1440, 1000, Theme::Light);
+    browser.open(&report.file, "");
+    let lost = "3 stacks were cut at 1,000 frames; 28.13 ms on CPU fell between samples";
+    assert!(browser.text("#facts").contains(lost), "{}", browser.text("#facts"));
+    assert!(browser.text("#notes").contains("0 samples had no room in the ring buffer"));
+    let idle_switch = "document.querySelector('#idle-switch').hidden";
+    assert!(browser.evaluate(idle_switch).as_bool().unwrap(), "nothing to hide here");
+    assert_quiet(&mut browser);
+}
+
+#[test]
 fn the_flame_graph_is_used_by_pointer_and_by_keyboard() {
     let Some(mut browser) = Browser::start("the_flame_graph_is_used_by_pointer_and_by_keyboard") else {
         return;
@@ -258,7 +317,7 @@ fn an_empty_profile_says_in_words_why_it_is_empty() {
 fn hostile_names_are_shown_as_text() {
     let Some(mut browser) = Browser::start("hostile_names_are_shown_as_text") else { return };
     let title = sample::HOSTILE[0].to_owned();
-    let losses = vec![Loss { cause: sample::HOSTILE[1].into(), count: 1 }];
+    let losses = vec![Loss { cause: sample::HOSTILE[1].into(), amount: LossAmount::Count(1) }];
     let details = PageDetails { title: title.clone(), source: sample::HOSTILE[2].into(), losses };
     let report = report(&sample::hostile(), &details);
     browser.dress(1280, 900, Theme::Light);

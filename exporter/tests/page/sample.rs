@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use spanprof_exporter::idle::WAITING_WITHOUT_SPAN;
 use spanprof_exporter::{Label, LabelSetId, Location, Profile, SampleKey, SampleKind, StackId, label};
 use spanprof_symbolizer::{Frame, FrameKind};
 
@@ -188,6 +189,22 @@ fn fold_and_idle(maker: &mut Maker) {
     let cut = maker.stack(&["[stack truncated]", "orders::metrics::aggregate", "orders::metrics::quantile"]);
     maker.add(cut, idle, SampleKind::Cpu, 31_000_000);
 }
+
+/// The consumer with eight threads of a pool that wait without a span, 78.6 s in all.
+pub(crate) fn with_idle_threads() -> Profile {
+    let mut maker = Maker { profile: orders() };
+    let waiting = maker.stack(&[WAITING_WITHOUT_SPAN]);
+    for number in 0..8 {
+        let facts = [(label::SERVICE_NAME, "orders"), (label::THREAD_NAME, "pool")];
+        let labels = maker.labels(&facts, POOL + number);
+        maker.add(waiting, labels, SampleKind::OffCpu, 9_800_000_000);
+        maker.add(waiting, labels, SampleKind::RunQueue, 25_000_000);
+    }
+    maker.profile
+}
+
+/// The id of the pool's first thread.
+pub(crate) const POOL: i64 = 5000;
 
 const THREADS: [&str; 4] = ["tokio-rt-worker", "tokio-rt-worker", "orders-blocking", "kafka-poll"];
 const WAITS: [&str; 5] = ["futex", "futex", "recvfrom", "clock_nanosleep", "fsync"];

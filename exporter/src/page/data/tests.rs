@@ -5,6 +5,7 @@ use serde_json::Value;
 use spanprof_symbolizer::{Frame, FrameKind};
 
 use super::*;
+use crate::idle::{BLOCKED_BEFORE_CAPTURE, WAITING_WITHOUT_SPAN};
 use crate::{Label, SampleKey, label};
 
 fn frame(function: &str, line: u32, kind: FrameKind) -> Frame {
@@ -111,6 +112,33 @@ fn a_span_is_one_row_however_late_its_name_was_known() {
 }
 
 #[test]
+fn idle_threads_are_marked_and_nothing_else() {
+    let mut profile = Profile::default();
+    let waiting = [frame(WAITING_WITHOUT_SPAN, 0, FrameKind::Synthetic)];
+    let thread = |id| vec![Label::number(label::THREAD_ID, id)];
+    for id in [7, 8] {
+        add(&mut profile, &waiting, &thread(id), SampleKind::OffCpu, 5);
+    }
+    let before = [frame(BLOCKED_BEFORE_CAPTURE, 0, FrameKind::Synthetic)];
+    // A trace without a span is no row of the page, and still not idle.
+    let traced = [thread(7), vec![Label::text(label::TRACE_ID, "0af7")]].concat();
+    add(&mut profile, &before, &traced, SampleKind::OffCpu, 11);
+    add(&mut profile, &before, &thread(7), SampleKind::OffCpu, 13);
+    add(&mut profile, &[frame("own", 1, FrameKind::Rust)], &thread(7), SampleKind::OffCpu, 17);
+    let data = read(&profile);
+    let nanoseconds = column(&data, "samples", "nanoseconds");
+    let mut times: Vec<i64> = data["idle_samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|at| nanoseconds[at.as_u64().unwrap() as usize])
+        .collect();
+    times.sort_unstable();
+    assert_eq!(times, [5, 5, 13]);
+    assert_eq!(nanoseconds.iter().sum::<i64>(), 51);
+}
+
+#[test]
 fn causes_are_those_of_the_command_line() {
     let mut profile = Profile::default();
     let stack =
@@ -135,14 +163,15 @@ fn long_names_are_cut_and_say_so() {
 
 #[test]
 fn details_are_carried() {
-    let losses = vec![super::super::Loss { cause: "<lost>".into(), count: u64::MAX }];
+    let loss = |amount| super::super::Loss { cause: "<lost>".into(), amount };
+    let losses = vec![loss(LossAmount::Count(u64::MAX)), loss(LossAmount::Nanoseconds(7))];
     let details = PageDetails { title: "<b>".into(), source: "source".into(), losses };
     let json = to_json(&Profile::default(), &details);
     assert!(!json.contains('<'));
     let data: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(data["title"], "<b>");
-    assert_eq!(data["losses"][0][0], "<lost>");
-    assert_eq!(data["losses"][0][1], u64::MAX);
+    assert_eq!(data["losses"][0], serde_json::json!(["<lost>", u64::MAX, "count"]));
+    assert_eq!(data["losses"][1], serde_json::json!(["<lost>", 7, "nanoseconds"]));
 }
 
 proptest! {
