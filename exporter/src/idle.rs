@@ -2,7 +2,8 @@
 //!
 //! A pool of threads waits far longer than it works, so that its waiting fills a flame graph and what one
 //! looks for becomes a hair. Such time stays in the profile, where it makes the threads' times add up, under
-//! one of two frames that stand for a whole stack; pictures leave it out and say how much that was.
+//! one frame that stands for a whole stack; pictures leave it out and say how much that was. Only processes
+//! that publish spans have idle threads: of the others nobody knows what they wait for.
 
 use crate::analysis::Times;
 use crate::filter::text;
@@ -11,8 +12,8 @@ use crate::profile::{Label, Profile, SampleKey, SampleKind, StackId, label};
 /// The one frame of a thread that waits without a span, in a process that publishes spans.
 pub const WAITING_WITHOUT_SPAN: &str = "[waiting without a span]";
 
-/// The one frame of a thread whose wait began before the capture, so that nobody saw its stack. Idle time
-/// only where no span is known either.
+/// The one frame of a thread whose wait began before the capture and whose stack nobody saw. Not idle time:
+/// a thread that is stuck looks like this.
 pub const BLOCKED_BEFORE_CAPTURE: &str = "[blocked since before the capture]";
 
 /// Whether a picture shows the time of idle threads.
@@ -38,7 +39,7 @@ impl IdleSamples {
         let stacks = profile.stacks().iter().map(|stack| {
             let mut frames = stack.iter().flat_map(|location| &profile.location(*location).frames);
             let first = frames.next().map(|frame| &*frame.function);
-            frames.next().is_none() && matches!(first, Some(WAITING_WITHOUT_SPAN | BLOCKED_BEFORE_CAPTURE))
+            frames.next().is_none() && first == Some(WAITING_WITHOUT_SPAN)
         });
         IdleSamples {
             by_stack: stacks.collect(),
@@ -106,10 +107,10 @@ mod tests {
         for (names, labels, kind, expected) in [
             (&[WAITING_WITHOUT_SPAN][..], thread(), SampleKind::OffCpu, 7),
             (&[WAITING_WITHOUT_SPAN], thread(), SampleKind::RunQueue, 7),
-            (&[BLOCKED_BEFORE_CAPTURE], thread(), SampleKind::OffCpu, 7),
+            (&[BLOCKED_BEFORE_CAPTURE], thread(), SampleKind::OffCpu, 0),
             (&[WAITING_WITHOUT_SPAN], thread(), SampleKind::Cpu, 0),
-            (&[BLOCKED_BEFORE_CAPTURE], with(label::SPAN_ID), SampleKind::OffCpu, 0),
-            (&[BLOCKED_BEFORE_CAPTURE], with(label::DESTINATION), SampleKind::OffCpu, 0),
+            (&[WAITING_WITHOUT_SPAN], with(label::SPAN_ID), SampleKind::OffCpu, 0),
+            (&[WAITING_WITHOUT_SPAN], with(label::DESTINATION), SampleKind::OffCpu, 0),
             (&[WAITING_WITHOUT_SPAN, "main"], thread(), SampleKind::OffCpu, 0),
             (&["main"], thread(), SampleKind::OffCpu, 0),
             (&[], thread(), SampleKind::OffCpu, 0),
