@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::capture::WalkEnd;
 use spanprof_exporter::{Profile, analysis};
 
 /// What happened in one window of a capture.
@@ -33,6 +35,17 @@ pub struct Summary {
     pub spans: Vec<SpanTime>,
     /// What the profiler itself cost.
     pub agent: AgentCost,
+}
+
+impl Summary {
+    /// The losses that are told to people, by cause. The sum of cut stacks is not: its causes are.
+    pub fn losses_to_tell(&self) -> impl Iterator<Item = (&str, u64)> {
+        let has_causes = WalkEnd::ALL.iter().any(|end| self.losses.contains_key(end.as_str()));
+        self.losses
+            .iter()
+            .map(|(cause, number)| (cause.as_str(), *number))
+            .filter(move |(cause, number)| *number > 0 && !(has_causes && *cause == loss::STACKS_TRUNCATED))
+    }
 }
 
 /// Which rung of the ladder was used.
@@ -188,6 +201,11 @@ pub mod loss {
             THREADS_UNTRACKED => "threads had no room to be followed",
             OFF_CPU_NS_LOST => "ns of blocked time have no place",
             SPANS_FOLDED => "spans were folded into their destination",
+            "no_mapping" => "stacks led into code that no mapping holds",
+            "no_unwind_rule" => "stacks led into code without unwind information",
+            "stack_unreadable" => "stacks lay in memory that could not be read",
+            "too_deep" => "stacks were deeper than 1,024 frames",
+            "stuck" => "stacks led nowhere",
             "stacks_lost" => "stacks had no room in the buffer",
             "stacks_missing" => "stacks never arrived: their time stands under one frame",
             "stacks_not_walked" => "waits were not worth a stack of their own",

@@ -71,7 +71,7 @@ fn details(summary: &Summary) -> PageDetails {
             "{:.1} s by {} at {} Hz, spanprof {}",
             summary.seconds, summary.backend.name, summary.hz, summary.version
         ),
-        losses: summary.losses.iter().map(|(cause, number)| loss_for_page(cause, *number)).collect(),
+        losses: summary.losses_to_tell().map(|(cause, number)| loss_for_page(cause, number)).collect(),
     }
 }
 

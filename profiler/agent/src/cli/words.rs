@@ -44,12 +44,7 @@ pub(crate) fn closing(summary: &Summary) -> String {
 
 /// What was lost, in one line; says so when it was nothing.
 pub(crate) fn losses(summary: &Summary) -> String {
-    let lost: Vec<String> = summary
-        .losses
-        .iter()
-        .filter(|(_, number)| **number > 0)
-        .map(|(cause, number)| in_words(cause, *number))
-        .collect();
+    let lost: Vec<String> = summary.losses_to_tell().map(|(cause, number)| in_words(cause, number)).collect();
     match lost.is_empty() {
         true => "lost: nothing".into(),
         false => format!("lost: {}", lost.join(", ")),
