@@ -228,8 +228,15 @@ int on_waking(u64 *ctx)
 
 /* ---- on-CPU samples ------------------------------------------------------------------------------- */
 
+/* Whether the clock interrupted user code: the two lowest bits of cs, the 18th of struct pt_regs, which
+ * is ABI on x86-64. Then there is no kernel stack to ask for. */
+INLINE bool in_user_mode(const u64 *ctx)
+{
+	return ctx[17] & 3;
+}
+
 SEC("perf_event")
-int on_sample(void *ctx)
+int on_sample(u64 *ctx)
 {
 	struct settings *s = the_settings();
 	u64 ids = bpf_get_current_pid_tgid();
@@ -245,11 +252,10 @@ int on_sample(void *ctx)
 	if (new_thread)
 		met_running(thread);
 	read_context(thread, scratch, task);
-	remember_name(thread, task);
 
 	u64 hash = walk_user_stack(thread, scratch, bpf_task_pt_regs(task));
 	u32 kernel_frames = 0;
-	if (s->flags & SETTING_KERNEL_STACKS) {
+	if (s->flags & SETTING_KERNEL_STACKS && !in_user_mode(ctx)) {
 		kernel_frames = kernel_stack(ctx, scratch);
 		for (u32 i = 0; i < MAX_KERNEL_FRAMES && i < kernel_frames; i++)
 			hash = mix(hash, scratch->record.kernel[i]);
@@ -258,8 +264,10 @@ int on_sample(void *ctx)
 	scratch->record.kernel_frames = kernel_frames;
 	count(COUNT_SAMPLES, 1);
 	count(COUNT_WALK_ENDS + (scratch->record.end & 15), 1);
-	if (!was_seen(hash))
+	if (!was_seen(hash)) {
+		remember_name(thread, task);
 		send_stack(scratch, hash);
+	}
 	struct sample_record sample = {
 		.kind = RECORD_SAMPLE,
 		.tgid = tgid,

@@ -203,8 +203,8 @@ impl Recorder {
     pub fn restart_window(&mut self) {
         let mut events = Vec::new();
         self.opened = self.capture.close_window(&mut |event| events.push(event));
-        self.take(events);
         self.opened_unix = unix_now();
+        self.take(events);
         self.stacks_truncated = 0;
         self.fold.next_window();
     }
@@ -235,6 +235,7 @@ impl Recorder {
     pub fn close_window(&mut self) -> Window {
         let mut events = Vec::new();
         let now = self.capture.close_window(&mut |event| events.push(event));
+        let now_unix = unix_now();
         self.take(events);
         self.add_silent_threads(now);
         let length = now.saturating_sub(self.opened);
@@ -258,7 +259,7 @@ impl Recorder {
         self.fold.next_window();
         self.capture.forget_sent();
         self.opened = now;
-        self.opened_unix = unix_now();
+        self.opened_unix = now_unix;
         for thread in self.ended.drain(..) {
             self.visited.remove(&thread);
         }

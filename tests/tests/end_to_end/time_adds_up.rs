@@ -62,6 +62,13 @@ fn windows_follow_each_other_without_a_gap() {
     for window in &windows {
         assert_adds_up("a window", window);
     }
+    // Each window says that it begins where the one before ended, but for the moment between two clocks.
+    for pair in windows.windows(2) {
+        let [before, after] = pair else { unreachable!("pairs") };
+        let ended = before.profile.start_unix_nanoseconds + before.profile.duration_nanoseconds;
+        let apart = after.profile.start_unix_nanoseconds.abs_diff(ended);
+        assert!(apart < 100_000_000, "{apart} ns between two windows");
+    }
     // Waits far longer than a window are whole over all of them.
     for thread in list(&told["threads"]) {
         let tid = number(&thread["tid"]);
