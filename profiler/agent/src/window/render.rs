@@ -45,7 +45,7 @@ fn end_note(end: WalkEnd) -> Option<&'static str> {
         WalkEnd::Fault => Some("[stack ends: memory not readable]"),
         WalkEnd::TooDeep => Some("[stack ends: deeper than 1024 frames]"),
         WalkEnd::Stuck => Some("[stack ends: unwinding got nowhere]"),
-        WalkEnd::Budget => Some("[stack not taken: blocked again within 10 microseconds]"),
+        WalkEnd::Budget => Some("[stack not taken: the thread blocks too often]"),
     }
 }
 
