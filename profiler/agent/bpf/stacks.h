@@ -52,14 +52,16 @@ INLINE u64 leaf_only(const struct thread *thread, struct scratch *scratch, u64 i
 /* The stack under which the current thread leaves the CPU.
  *
  * Walking takes about as long as a whole switch. A thread that blocks every few microseconds is walked
- * 5,000 times a second, and in between the same place (user ip, sp, state, system call) is taken for
- * the stack last seen there. A thread that blocks at the pace of messages is walked every time. */
+ * 10,000 times a second, and in between the same place (user ip, sp, state, system call) under the same
+ * span is taken for the stack last seen there. The span belongs to the place: two handlers can have
+ * frames of the same size, and one's stack must not stand under the other's span. A thread that blocks
+ * at the pace of messages is walked every time. */
 INLINE u64 blocking_stack(void *ctx, const struct settings *s, struct thread *thread, struct scratch *scratch,
 			  struct task_struct *task, u32 state, u64 now)
 {
 	const struct pt_regs *registers = bpf_task_pt_regs(task);
 	u64 call = registers->orig_ax;
-	u64 key = mix(mix(registers->ip, registers->sp), call << 32 | state);
+	u64 key = mix(mix(mix(registers->ip, registers->sp), call << 32 | state), thread->span);
 	u32 way = key % (SITES / 2) * 2;
 	struct site *site = &thread->sites[way % SITES];
 	struct site *other = &thread->sites[(way + 1) % SITES];

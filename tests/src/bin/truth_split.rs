@@ -1,6 +1,7 @@
 //! Two CPU-bound threads, each 73 % in `spin_a` and 27 % in `spin_b`, by the thread's own CPU clock.
 //!
-//! The exact sums per thread and function are the truth; the ratio is only what is aimed at.
+//! The exact sums per thread and function are the truth; the ratio is only what is aimed at. Slices have
+//! irregular lengths: regular ones run in step with a sampling clock, whose error then has one sign.
 
 use std::hint::black_box;
 
@@ -12,13 +13,21 @@ const SLICE_A_NS: u64 = 7_300_000;
 const SLICE_B_NS: u64 = 2_700_000;
 
 #[inline(never)]
-fn spin_a() -> u64 {
-    black_box(clock::spin_cpu(black_box(SLICE_A_NS)))
+fn spin_a(slice_ns: u64) -> u64 {
+    black_box(clock::spin_cpu(black_box(slice_ns)))
 }
 
 #[inline(never)]
-fn spin_b() -> u64 {
-    black_box(clock::spin_cpu(black_box(SLICE_B_NS)))
+fn spin_b(slice_ns: u64) -> u64 {
+    black_box(clock::spin_cpu(black_box(slice_ns)))
+}
+
+/// A length between a half and one and a half of `mean_ns`, by Marsaglia's xorshift.
+fn irregular(mean_ns: u64, state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    mean_ns / 2 + *state % mean_ns
 }
 
 #[inline(never)]
@@ -26,9 +35,10 @@ fn split_root(name: &str) -> Value {
     let thread_cpu_start = clock::thread_cpu_ns();
     let wall_start = clock::monotonic_ns();
     let (mut in_a, mut in_b) = (0, 0);
+    let mut state = thread_facts::thread_id().wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     while !is_stopped() {
-        in_a += spin_a();
-        in_b += spin_b();
+        in_a += spin_a(irregular(SLICE_A_NS, &mut state));
+        in_b += spin_b(irregular(SLICE_B_NS, &mut state));
     }
     json!({
         "name": name,

@@ -38,10 +38,10 @@ pub use self::visit::Visited;
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/spanprof.bpf.o"));
 
-/// One walk per thread and this time on the average: at a walk's 1 to 2 microseconds at most 1 %.
+/// One walk per thread and this time on the average: at a walk's 1 to 2 microseconds at most 2 %.
 /// Benchmark: `benches/pingpong.sh`.
-const WALK_INTERVAL: Duration = Duration::from_micros(200);
-/// How much of that a thread can save up: 32 walks in a row.
+const WALK_INTERVAL: Duration = Duration::from_micros(100);
+/// How much of that a thread can save up: 64 walks in a row.
 const WALK_BURST: Duration = Duration::from_micros(6_400);
 /// Waits that sum to less than this fold together when their entry is evicted ...
 const FOLD_BELOW: Duration = Duration::from_micros(20);
