@@ -12,10 +12,8 @@ use tracing_subscriber::layer::SubscriberExt;
 ///
 /// A service whose spans can't be published goes on: it says so and lacks them in profiles.
 pub(crate) fn start(service_name: &'static str) -> SdkTracerProvider {
-    match spanprof::builder().service_name(service_name).install() {
-        Ok(installed) => installed.notes().iter().for_each(|note| eprintln!("{service_name}: {note}")),
-        Err(error) => eprintln!("{service_name}: profiles will carry no spans: {error}"),
-    }
+    let _spanprof =
+        spanprof::Agent::builder().service_name(service_name).start().expect("nothing wrong was set by hand");
     let provider = SdkTracerProvider::builder().build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(service_name));
     let subscriber = tracing_subscriber::registry().with(layer);

@@ -83,9 +83,9 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("--bare") => println!("{}", measure().map(|figure| figure.to_string()).join(" ")),
         Some("--published") => {
-            let installed =
-                spanprof::builder().service_name("bench").install().expect("nothing else observes");
-            assert!(installed.notes().is_empty());
+            let agent =
+                spanprof::Agent::builder().service_name("bench").start().expect("nothing wrong was set");
+            assert!(agent.notes().is_empty());
             println!("{}", measure().map(|figure| figure.to_string()).join(" "));
         }
         _ => {

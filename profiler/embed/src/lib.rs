@@ -5,9 +5,7 @@
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // In `main`, before the runtime starts its work:
-//! if let Err(error) = spanprof::install() {
-//!     eprintln!("profiles will carry no spans: {error}");
-//! }
+//! let _spanprof = spanprof::Agent::builder().service_name("orders").start()?;
 //! # Ok(())
 //! # }
 //! ```
@@ -16,7 +14,7 @@
 //! `tracing-opentelemetry` (0.34) does these at each enter and exit of a span, so also at each poll of an instrumented
 //! future, whichever thread of the runtime polls it: handlers stay as they are.
 //!
-//! The service's name comes from `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES`, as for its traces; [`builder`] sets it
+//! The service's name comes from `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES`, as for its traces; the builder sets it
 //! by hand. Publishing costs a few nanoseconds and no allocation. It needs no privilege and opens no port; whoever may
 //! debug the process may read it.
 //!
@@ -43,6 +41,26 @@
 //!
 //! [`Attributes`] make samples tell their topic before any span has ended. Give them to [`enter_with_attributes`], or
 //! (feature `opentelemetry`) to a context by `with_attributes`: all contexts derived from it carry them.
+//!
+//! # Environment
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | who the service is, as for its traces |
+//! | `SPANPROF_ENABLED` | `false`: the agent does nothing |
+//!
+//! With the feature `self-profile`, where any destination turns the profile of this process on:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `SPANPROF_PYROSCOPE` | push to this Pyroscope server |
+//! | `SPANPROF_OTLP_PROFILES` | send OTLP profiles to this collector |
+//! | `SPANPROF_DIRECTORY` | keep pprof files in this folder |
+//! | `SPANPROF_LOCAL_AGENT` | hand over to the `spanprof attach --receive` at this socket |
+//! | `SPANPROF_SELF_PROFILE` | `false`: publish only |
+//! | `SPANPROF_HZ` | samples per second of CPU time, 1 to 1000; 99 unless set |
+//! | `SPANPROF_OFF_CPU` | `false`: blocked threads aren't visited |
+//! | `SPANPROF_WINDOW_SECONDS` | how much time one profile covers; 10 unless set |
 #![cfg_attr(
     feature = "opentelemetry",
     doc = r#"
@@ -56,15 +74,26 @@ let _attached = spanprof::with_attributes(&Context::current(), &orders).attach()
 "#
 )]
 
-mod install;
+mod agent;
+#[cfg(feature = "await-points")]
+pub mod await_points;
+mod carry;
 #[cfg(feature = "opentelemetry")]
 mod observer;
+#[cfg(feature = "opentelemetry-sdk")]
+mod profile_id;
+mod publish;
 mod resource;
+#[cfg(feature = "self-profile")]
+pub mod self_profile;
+mod settings;
+#[cfg(feature = "tracing")]
+mod tracing_layer;
 
-pub use install::{Builder, InstallError, Installed, builder, install};
+pub use agent::{Agent, AgentBuilder, StartError};
 #[cfg(feature = "opentelemetry")]
 pub use observer::with_attributes;
-pub use spanprof_context::thread::Guard;
+pub use publish::Guard;
 pub use spanprof_context::{Attributes, Key, SpanContext, SpanId, TraceId};
 
 /// The layouts, the writer and the reader below this crate.
@@ -73,10 +102,10 @@ pub use spanprof_context as context;
 /// Publishes a span for the calling thread until the guard is dropped; then, what was published before.
 ///
 /// The ids are in W3C byte order, as printed; one that is all zero publishes nothing for the guard's life. Works without
-/// [`install`], but only a process context tells readers where to look in a program that doesn't export the symbol.
+/// an [`Agent`], but only a process context tells readers where to look in a program that doesn't export the symbol.
 #[inline]
 pub fn enter(trace_id: impl Into<TraceId>, span_id: impl Into<SpanId>) -> Guard {
-    spanprof_context::thread::enter(&SpanContext::new(trace_id.into(), span_id.into(), 0))
+    publish::enter(&SpanContext::new(trace_id.into(), span_id.into(), 0), None)
 }
 
 /// Like [`enter`], with attributes. They add to those of the span entered before.
@@ -87,5 +116,5 @@ pub fn enter_with_attributes(
     attributes: &Attributes,
 ) -> Guard {
     let span = SpanContext::new(trace_id.into(), span_id.into(), 0);
-    spanprof_context::thread::enter_with_attributes(&span, attributes)
+    publish::enter(&span, Some(attributes))
 }

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use opentelemetry::Context;
 use opentelemetry::context::{ContextObserver, GlobalContextObserver, ObserverContextView};
 use opentelemetry::trace::{SpanContext as OtelSpanContext, TraceContextExt, TraceFlags, TraceState};
-use spanprof_context::{Attributes, SpanContext, SpanId, TraceId, thread};
+use spanprof_context::{Attributes, SpanContext, SpanId, TraceId};
+
+use crate::publish;
 
 struct Observer;
 
@@ -34,12 +36,12 @@ struct Entry(Arc<View>);
 impl ContextObserver for Observer {
     #[inline]
     fn on_context_enter(&self, _from: &Context, to: &Context) {
-        publish(to);
+        follow(to);
     }
 
     #[inline]
     fn on_context_exit(&self, _from: &Context, to: &Context) {
-        publish(to);
+        follow(to);
     }
 
     fn make_view(&self, context: &Context) -> Option<Arc<dyn ObserverContextView>> {
@@ -49,15 +51,15 @@ impl ContextObserver for Observer {
 }
 
 #[inline]
-fn publish(context: &Context) {
+fn follow(context: &Context) {
     if !context.has_active_span() {
-        return thread::clear();
+        return publish::clear();
     }
     let span = convert(context.span().span_context());
     let view = context.observer_view().as_ref();
     match view.and_then(|view| view.as_any().downcast_ref::<View>()) {
-        None => thread::set(&span),
-        Some(View(attributes)) => thread::set_with_attributes(&span, attributes),
+        None => publish::set(&span),
+        Some(View(attributes)) => publish::set_with_attributes(&span, attributes),
     }
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn install() -> bool {
     );
     let expected = convert(&probe);
     let attached = Context::new().with_remote_span_context(probe).attach();
-    let observed = thread::current() == Some(expected);
+    let observed = spanprof_context::thread::current() == Some(expected);
     drop(attached);
     observed
 }

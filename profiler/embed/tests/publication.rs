@@ -24,8 +24,8 @@ use tracing_subscriber::layer::SubscriberExt;
 fn install() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
-        let installed = spanprof::builder().service_name("test").install().expect("nothing else observes");
-        assert!(installed.notes().is_empty());
+        let agent = spanprof::Agent::builder().service_name("test").start().expect("nothing wrong was set");
+        assert!(agent.notes().is_empty());
         let layer = tracing_opentelemetry::layer().with_tracer(tracer());
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
@@ -320,11 +320,8 @@ fn cancelled_and_panicking_tasks_leave_nothing() {
 #[test]
 fn a_second_installation_updates_the_process_context() {
     install();
-    spanprof::builder()
-        .service_name("test")
-        .service_version("2")
-        .install()
-        .expect("the observer is ours already");
+    let again = spanprof::Agent::builder().service_name("test").service_version("2").start();
+    assert!(again.expect("nothing wrong was set").notes().is_empty(), "the observer is ours already");
     let found = spanprof::context::process::read(std::process::id()).unwrap().unwrap();
     let version = found
         .context

@@ -1,0 +1,1 @@
+//! Where an asynchronous handler waits while no thread has it.

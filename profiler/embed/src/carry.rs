@@ -1,0 +1,1 @@
+//! A span carried to another thread: blocking tasks, thread pools and threads of one's own.

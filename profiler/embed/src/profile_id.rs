@@ -1,0 +1,1 @@
+//! `pyroscope.profile.id` on spans, so that Grafana offers "Profiles for this span".
