@@ -7,9 +7,9 @@ const FONT = '12px ui-monospace, "SFMono-Regular", "DejaVu Sans Mono", Menlo, Co
 const THIN = 0.6;
 
 // Colours tell the kind of time in every view, its shade the crate or library. Orange, blue and a reddish
-// purple stay apart for people who see red and green alike.
-const HUES = [[30, 92, 66], [208, 72, 70], [322, 48, 76]];
-const HUES_DARK = [[27, 62, 37], [209, 52, 39], [318, 34, 43]];
+// purple stay apart for people who see red and green alike; tasks have a pale teal and a sand, lighter than all.
+const HUES = [[30, 92, 66], [208, 72, 70], [322, 48, 76], [174, 42, 80], [54, 62, 78]];
+const HUES_DARK = [[27, 62, 37], [209, 52, 39], [318, 34, 43], [176, 40, 27], [52, 48, 28]];
 
 class Picture {
   constructor(canvas) {
@@ -142,10 +142,10 @@ class Picture {
     if (node === view.focus) this.outline(x, y, wide - gap, this.ring, 2);
   }
 
-  // Each kind's part of the frame in its colour, in the order cpu, off-CPU, run queue.
+  // Each kind's part of the frame in its colour, in the order of KINDS.
   fill(tree, node, name, hidden, x, wide, y) {
     let left = x;
-    for (let kind = 0; kind < 3; kind++) {
+    for (let kind = 0; kind < KINDS.length; kind++) {
       const part = (wide * tree.kinds[kind][node]) / tree.total[node];
       if (part <= 0) continue;
       this.context.fillStyle = this.colour(kind, tree.called[node], name, hidden);
@@ -183,7 +183,7 @@ function crateOf(name) {
 
 function mainKind(tree, node) {
   let best = 0;
-  for (let kind = 1; kind < 3; kind++) if (tree.kinds[kind][node] > tree.kinds[best][node]) best = kind;
+  for (let kind = 1; kind < KINDS.length; kind++) if (tree.kinds[kind][node] > tree.kinds[best][node]) best = kind;
   return best;
 }
 

@@ -31,7 +31,7 @@ function draw() {
 
 // All the time that is meant, and the idle threads' part of it; a span is never idle.
 function timeOf(choice) {
-  if (choice.span >= 0) return { all: model.spans[choice.span].time, idle: [0, 0, 0] };
+  if (choice.span >= 0) return { all: model.spans[choice.span].time, idle: noTime() };
   if (choice.thread >= 0) return { all: model.threads[choice.thread].time, idle: model.threads[choice.thread].idle };
   return { all: model.total, idle: model.idleTotal };
 }
@@ -126,6 +126,8 @@ function emptyWords(choice) {
   if (choice.kinds === 1) return "No on-CPU samples" + whose + ": nothing was seen running.";
   if (choice.kinds === 2) return "No off-CPU samples" + whose + ": nothing was seen blocked, or the capture did not watch the scheduler.";
   if (choice.kinds === 4) return "No run-queue time" + whose + ": nothing had to wait for a CPU, or the capture did not watch the scheduler.";
+  if (choice.kinds === 8) return "No suspended time" + whose + ": nothing awaited, or its process does not watch its awaits.";
+  if (choice.kinds === 16) return "No ready time" + whose + ": nothing waited for its poll, or its process does not watch its awaits.";
   return "No samples" + whose + ". The processes may have been idle or may have ended before the capture began.";
 }
 
@@ -206,11 +208,16 @@ function largest(rows) {
   };
 }
 
+function kindNames() {
+  const names = model.kinds.map((kind) => kind.name[0].toLowerCase() + kind.name.slice(1));
+  return names.slice(0, -1).join(", ") + " and " + names[names.length - 1];
+}
+
 function timeColumns(most) {
   return [
-    ...KINDS.map((kind, at) => ({ key: kind.key, title: kind.name + ", ms", about: kind.about, number: true, value: (row) => shownTime(row)[at], cell: (row) => milliseconds(shownTime(row)[at]) })),
-    { key: "seen", title: "Seen, ms", about: "on CPU, off CPU and run queue together", number: true, value: (row) => sum(shownTime(row)), cell: (row) => milliseconds(sum(shownTime(row))) },
-    { key: "split", title: "Split", about: "on CPU, off CPU and run queue, in the scale of the largest row", cell: (row) => bar(shownTime(row), most()) },
+    ...model.kinds.map((kind) => ({ key: kind.key, title: kind.name + ", ms", about: kind.about, number: true, value: (row) => shownTime(row)[kind.at], cell: (row) => milliseconds(shownTime(row)[kind.at]) })),
+    { key: "seen", title: "Seen, ms", about: kindNames() + " together", number: true, value: (row) => sum(shownTime(row)), cell: (row) => milliseconds(sum(shownTime(row))) },
+    { key: "split", title: "Split", about: kindNames() + ", in the scale of the largest row", cell: (row) => bar(shownTime(row), most()) },
   ];
 }
 
@@ -268,7 +275,7 @@ function drawHeader() {
     ["For", data.duration_nanoseconds > 0 ? duration(data.duration_nanoseconds) : ""],
     ["Sampled at", data.period_nanoseconds > 0 ? grouped(1e9 / data.period_nanoseconds, 0) + " Hz" : ""],
     ["Seen", [processes.size === 1 ? "process " + [...processes][0] : processes.size ? plural(processes.size, "process", "processes") : "", plural(model.threads.length, "thread"), plural(model.spans.filter((row) => row.id).length, "span")].filter(Boolean).join(", ")],
-    ...KINDS.map((kind, at) => [kind.name, duration(model.total[at]) + (model.idleTotal[at] > 0 ? ", " + duration(model.idleTotal[at]) + " of it idle" : "")]),
+    ...model.kinds.map(({ name, at }) => [name, duration(model.total[at]) + (model.idleTotal[at] > 0 ? ", " + duration(model.idleTotal[at]) + " of it idle" : "")]),
     ["Lost or cut", data.losses.length === 0 ? "" : lost.length === 0 ? "nothing" : lost.map(lossWords).join("; ")],
   ]);
 }
@@ -281,7 +288,7 @@ function drawNotes() {
   }
   const lines = [data.source, ...data.comments].filter(Boolean).map((line) => element("li", {}, readable(line)));
   if (lines.length) notes.push(element("h2", {}, "How it was recorded"), element("ul", {}, ...lines));
-  notes.push(element("p", {}, "Times are summed over threads, so they can exceed the length of the recording. On CPU is running, off CPU is blocked until the wake-up, run queue is from there to running."));
+  notes.push(element("p", {}, "Times are summed over threads, so they can exceed the length of the recording. On CPU is running, off CPU is blocked until the wake-up, run queue is from there to running." + (model.kinds.length > ALWAYS_SHOWN ? " Suspended is a task without a thread, from an await to its wake-up; ready is from there to its next poll." : "")));
   $("notes").replaceChildren(...notes);
 }
 
@@ -291,7 +298,7 @@ function makeKinds() {
     input.addEventListener("change", () => change({ kind: value }, true));
     return element("label", { class: "kind " + value, title: about }, input, element("span", { class: "name" }, name), element("span", { class: "amount" }), element("span", { class: "share" }), element("span", { class: "idle" }), element("span", { class: "strip" }));
   };
-  $("kinds").replaceChildren(card("all", "All together", "coloured by kind"), ...KINDS.map((kind) => card(kind.key, kind.name, kind.about)));
+  $("kinds").replaceChildren(card("all", "All together", "coloured by kind"), ...model.kinds.map((kind) => card(kind.key, kind.name, kind.about)));
 }
 
 function escape() {

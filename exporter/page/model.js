@@ -1,13 +1,17 @@
 // The data as it is asked: decoded once, folded for each view. Nothing here touches the document.
 
-const FORMAT = 2;
+const FORMAT = 3;
 const RUNTIME = 1, KERNEL = 2;
 const KINDS = [
   { key: "cpu", name: "On CPU", about: "running" },
   { key: "off_cpu", name: "Off CPU", about: "blocked: locks, sockets, files, sleep" },
   { key: "run_queue", name: "Run queue", about: "runnable, waiting for a CPU" },
+  { key: "suspended", name: "Suspended", about: "a task at an await, until its wake-up" },
+  { key: "ready", name: "Ready", about: "a task that was woken, until its next poll" },
 ];
-const ALL_KINDS = 7;
+const ALL_KINDS = (1 << KINDS.length) - 1;
+// Kinds that every recording shows; the others only where there was such time.
+const ALWAYS_SHOWN = 3;
 
 // Functions that the page adds to those of the data.
 const EXTRA = ["everything", "(runtime only)", "(no stack)"];
@@ -34,22 +38,27 @@ function decode(data) {
       id: text(id), trace: text(data.spans.trace_id[at]), name: text(data.spans.name[at]),
       destination: text(data.spans.destination[at]), group: text(data.spans.group[at]),
       operation: text(data.spans.operation[at]), service: text(data.spans.service[at]),
-      key: id < 0 ? "folded-" + at : text(id), time: [0, 0, 0], threads: new Set(),
+      key: id < 0 ? "folded-" + at : text(id), time: noTime(), threads: new Set(),
       kind: data.spans.kind[at], cause: text(data.spans.cause[at]), share: data.spans.share[at],
     })),
     threads: data.threads.name.map((name, at) => ({
       name: text(name), id: data.threads.id[at], pid: data.threads.pid[at], service: text(data.threads.service[at]),
-      key: data.threads.id[at] >= 0 ? data.threads.pid[at] + "-" + data.threads.id[at] : "t" + at, time: [0, 0, 0], idle: [0, 0, 0],
+      key: data.threads.id[at] >= 0 ? data.threads.pid[at] + "-" + data.threads.id[at] : "t" + at, time: noTime(), idle: noTime(),
     })),
-    total: [0, 0, 0],
-    idleTotal: [0, 0, 0],
+    total: noTime(),
+    idleTotal: noTime(),
     count: 0,
   };
   for (const at of data.idle_samples) model.idle[at] = 1;
   unrepeat(model.spans);
   unrepeat(model.threads);
   sumOwners(model);
+  model.kinds = KINDS.map((kind, at) => ({ ...kind, at })).filter((kind) => kind.at < ALWAYS_SHOWN || model.total[kind.at] > 0);
   return model;
+}
+
+function noTime() {
+  return KINDS.map(() => 0);
 }
 
 // Two rows must not share a key, or a link would show the wrong one.
@@ -86,7 +95,9 @@ function without(times, idle) {
 }
 
 function sum(times) {
-  return times[0] + times[1] + times[2];
+  let all = 0;
+  for (const time of times) all += time;
+  return all;
 }
 
 function shortName(model, id) {
@@ -105,9 +116,10 @@ function isHidden(model, id) {
 // a stack without any own frame counts as one, `(runtime only)`, so that sums never change.
 function fold(model, choice) {
   const nodes = model.parent.length;
-  const own = new Float64Array(3 * nodes);
-  const weight = new Float64Array(nodes);
-  const stackless = [0, 0, 0];
+  const width = KINDS.length;
+  const own = new Float64Array(width * nodes);
+  const ownWeight = new Float64Array(nodes);
+  const stackless = noTime();
   const { node, kind, nanoseconds, span, thread } = model.samples;
   for (let at = 0; at < kind.length; at++) {
     if (!(choice.kinds & (1 << kind[at]))) continue;
@@ -117,10 +129,11 @@ function fold(model, choice) {
     if (node[at] < 0) {
       stackless[kind[at]] += nanoseconds[at];
     } else {
-      own[3 * node[at] + kind[at]] += nanoseconds[at];
-      weight[node[at]] += nanoseconds[at];
+      own[width * node[at] + kind[at]] += nanoseconds[at];
+      ownWeight[node[at]] += nanoseconds[at];
     }
   }
+  const weight = Float64Array.from(ownWeight);
   for (let at = nodes - 1; at >= 0; at--) if (model.parent[at] >= 0) weight[model.parent[at]] += weight[at];
 
   const tree = new TreeBuilder(model);
@@ -138,7 +151,7 @@ function fold(model, choice) {
     } else {
       base[at] = under;
       entry[at] = above >= 0 && entry[above] >= 0 ? entry[above] : at;
-      if (own[3 * at] + own[3 * at + 1] + own[3 * at + 2] === 0) continue;
+      if (ownWeight[at] === 0) continue;
       if (under === 0) {
         self = tree.child(0, model.runtimeOnly);
       } else {
@@ -146,11 +159,11 @@ function fold(model, choice) {
         tree.seenAt(self, model.line[entry[at]], weight[entry[at]]);
       }
     }
-    for (let k = 0; k < 3; k++) tree.addSelf(self, k, own[3 * at + k]);
+    for (let k = 0; k < width; k++) tree.addSelf(self, k, own[width * at + k]);
   }
   if (sum(stackless) > 0) {
     const self = tree.child(0, model.noStack);
-    for (let k = 0; k < 3; k++) tree.addSelf(self, k, stackless[k]);
+    for (let k = 0; k < width; k++) tree.addSelf(self, k, stackless[k]);
   }
   return tree.finish();
 }
@@ -163,7 +176,7 @@ class TreeBuilder {
     this.line = [0];
     this.lineWeight = [0];
     this.manyLines = [false];
-    this.self = [[0], [0], [0]];
+    this.self = KINDS.map(() => [0]);
     this.positions = new Map();
   }
 
@@ -204,8 +217,8 @@ class TreeBuilder {
     const self = new Float64Array(size);
     const children = Array.from({ length: size }, () => []);
     for (let node = 0; node < size; node++) {
-      total[node] = kinds[0][node] + kinds[1][node] + kinds[2][node];
-      self[node] = this.self[0][node] + this.self[1][node] + this.self[2][node];
+      for (const column of kinds) total[node] += column[node];
+      for (const column of this.self) self[node] += column[node];
       if (node > 0) children[this.parent[node]].push(node);
     }
     // Largest first, in every row: the eye starts at the left.

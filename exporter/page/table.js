@@ -109,10 +109,10 @@ class Table {
   }
 }
 
-// A stacked bar of the three kinds, as wide as its part of `most`.
+// A stacked bar of the kinds, as wide as its part of `most`.
 function bar(time, most) {
   const whole = sum(time);
-  const said = KINDS.map((kind, at) => kind.name + " " + share(time[at], whole)).join(", ");
+  const said = model.kinds.map(({ name, at }) => name + " " + share(time[at], whole)).join(", ");
   const box = element("span", { class: "bar", role: "img", "aria-label": said, title: said });
   KINDS.forEach((kind, at) => {
     if (time[at] <= 0 || most <= 0) return;

@@ -42,10 +42,17 @@ pub(crate) fn cause(profile: &Profile, stack: StackId, kind: SampleKind, wait: O
             sentence(verb, &parts, parts.called().or_else(|| wait.map(str::to_owned)))
         }
         SampleKind::RunQueue => sentence(READY, &parts, parts.called_for_work()),
+        SampleKind::Suspended => {
+            let verb = Wait::of(parts.plumbing, wait).map_or("awaiting", Wait::verb);
+            sentence(verb, &parts, parts.called().or_else(|| wait.map(str::to_owned)))
+        }
+        SampleKind::Ready => sentence(WOKEN, &parts, parts.called()),
     }
 }
 
 const READY: &str = "ready to run but not running";
+
+const WOKEN: &str = "woken but not polled";
 
 fn is_code(frame: &&Frame) -> bool {
     frame.kind != FrameKind::Synthetic
@@ -132,6 +139,8 @@ fn without_code(profile: &Profile, stack: StackId, kind: SampleKind) -> String {
         (SampleKind::Cpu, note) => format!("running, {}", note.unwrap_or("stack unknown")),
         (SampleKind::OffCpu, note) => format!("blocked, {}", note.unwrap_or("stack unknown")),
         (SampleKind::RunQueue, note) => format!("{READY}, {}", note.unwrap_or("stack unknown")),
+        (SampleKind::Suspended, note) => format!("awaiting, {}", note.unwrap_or("place unknown")),
+        (SampleKind::Ready, note) => format!("{WOKEN}, {}", note.unwrap_or("place unknown")),
     }
 }
 

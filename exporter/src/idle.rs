@@ -47,9 +47,10 @@ impl IdleSamples {
         }
     }
 
-    /// Whether a sample is an idle thread's. Time on a CPU never is.
+    /// Whether a sample is an idle thread's. Time on a CPU never is, nor is a task's, which has no thread.
     pub fn contains(&self, key: &SampleKey) -> bool {
-        key.kind != SampleKind::Cpu && self.is_idle_stack(key.stack) && self.by_labels[key.labels.index()]
+        let is_of_waiting_thread = matches!(key.kind, SampleKind::OffCpu | SampleKind::RunQueue);
+        is_of_waiting_thread && self.is_idle_stack(key.stack) && self.by_labels[key.labels.index()]
     }
 
     fn is_idle_stack(&self, stack: StackId) -> bool {
@@ -109,6 +110,8 @@ mod tests {
             (&[WAITING_WITHOUT_SPAN], thread(), SampleKind::RunQueue, 7),
             (&[BLOCKED_BEFORE_CAPTURE], thread(), SampleKind::OffCpu, 0),
             (&[WAITING_WITHOUT_SPAN], thread(), SampleKind::Cpu, 0),
+            (&[WAITING_WITHOUT_SPAN], thread(), SampleKind::Suspended, 0),
+            (&[WAITING_WITHOUT_SPAN], thread(), SampleKind::Ready, 0),
             (&[WAITING_WITHOUT_SPAN], with(label::SPAN_ID), SampleKind::OffCpu, 0),
             (&[WAITING_WITHOUT_SPAN], with(label::DESTINATION), SampleKind::OffCpu, 0),
             (&[WAITING_WITHOUT_SPAN, "main"], thread(), SampleKind::OffCpu, 0),

@@ -37,18 +37,29 @@ pub enum SampleKind {
     OffCpu,
     /// Runnable and not running: from wake-up or preemption to running.
     RunQueue,
+    /// A task that no thread has, at an await: from there to its wake-up.
+    Suspended,
+    /// A task that was woken: from there to its next poll.
+    Ready,
 }
 
 impl SampleKind {
     /// All kinds, in the order in which pprof files hold their values.
-    pub const ALL: [SampleKind; 3] = [SampleKind::Cpu, SampleKind::OffCpu, SampleKind::RunQueue];
+    pub const ALL: [SampleKind; 5] =
+        [SampleKind::Cpu, SampleKind::OffCpu, SampleKind::RunQueue, SampleKind::Suspended, SampleKind::Ready];
 
-    /// The name in files and on the command line: `cpu`, `off_cpu` or `run_queue`.
+    /// What a thread's time is made of; the others are the time of tasks that no thread has, which only the
+    /// process itself can see.
+    pub const OF_THREADS: [SampleKind; 3] = [SampleKind::Cpu, SampleKind::OffCpu, SampleKind::RunQueue];
+
+    /// The name in files and on the command line: `cpu`, `off_cpu`, `run_queue`, `suspended` or `ready`.
     pub const fn as_str(self) -> &'static str {
         match self {
             SampleKind::Cpu => "cpu",
             SampleKind::OffCpu => "off_cpu",
             SampleKind::RunQueue => "run_queue",
+            SampleKind::Suspended => "suspended",
+            SampleKind::Ready => "ready",
         }
     }
 }
@@ -257,6 +268,16 @@ impl Profile {
     pub fn total(&self, kind: SampleKind) -> u64 {
         let of_kind = self.samples.iter().filter(|(key, _)| key.kind == kind);
         of_kind.fold(0, |sum, (_, value)| sum.saturating_add(value.nanoseconds))
+    }
+
+    /// The kinds that a file of this profile has columns for: those of threads always, so that readers find
+    /// them where they were; those of tasks behind them where the profile has any such time.
+    pub fn kinds(&self) -> &'static [SampleKind] {
+        let is_of_task = |key: &SampleKey| !SampleKind::OF_THREADS.contains(&key.kind);
+        match self.samples.iter().any(|(key, value)| is_of_task(key) && value.nanoseconds > 0) {
+            true => &SampleKind::ALL,
+            false => &SampleKind::OF_THREADS,
+        }
     }
 
     /// Whether nothing was observed.

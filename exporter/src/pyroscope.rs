@@ -1,7 +1,7 @@
 //! Pushing profiles to a Pyroscope server.
 //!
-//! Three profiles go out, not one with three types: `process_cpu`, `off_cpu` and `run_queue`, each under the
-//! name that Grafana and other producers use. One series per request, because the server answers a mixed
+//! A profile per kind of time goes out, not one with several types: `process_cpu`, `off_cpu`, `run_queue`,
+//! `suspended` and `ready`, each under the name that Grafana and other producers use, where there is one. One series per request, because the server answers a mixed
 //! request with a single error and keeps the good parts, so that a retry would double them. Profiles are
 //! split below the server's limits, ids are checked (the server drops bad ones in silence) and labels are
 //! kept few (the server makes a series of each).

@@ -100,6 +100,8 @@ const fn described(kind: SampleKind) -> &'static str {
         SampleKind::Cpu => "running on CPU",
         SampleKind::OffCpu => "blocked",
         SampleKind::RunQueue => "ready to run, waiting for a CPU",
+        SampleKind::Suspended => "awaiting, without a thread",
+        SampleKind::Ready => "woken, waiting to be polled",
     }
 }
 
@@ -108,5 +110,7 @@ const fn palette(kind: SampleKind) -> Palette {
         SampleKind::Cpu => Palette::Multi(MultiPalette::Rust),
         SampleKind::OffCpu => Palette::Basic(BasicPalette::Blue),
         SampleKind::RunQueue => Palette::Basic(BasicPalette::Yellow),
+        SampleKind::Suspended => Palette::Basic(BasicPalette::Aqua),
+        SampleKind::Ready => Palette::Basic(BasicPalette::Purple),
     }
 }

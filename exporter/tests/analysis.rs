@@ -33,7 +33,8 @@ fn traces_and_destinations_are_summed() {
     assert_eq!(traces.len(), 1);
     assert_eq!((traces[0].trace_id.as_str(), traces[0].spans), (TRACE, 2));
     assert_eq!(traces[0].services, ["consumer"]);
-    let times = Times { cpu_ns: 32_000_000, off_cpu_ns: 430_000_000, run_queue_ns: 38_000_000 };
+    let times =
+        Times { cpu_ns: 32_000_000, off_cpu_ns: 430_000_000, run_queue_ns: 38_000_000, ..Times::default() };
     assert_eq!(traces[0].times, times);
 
     let destinations = destinations(&profile());
@@ -61,6 +62,21 @@ fn functions_split_own_time_from_total() {
     let own: u64 = functions.iter().map(|function| function.own.total_ns()).sum();
     let all: u64 = SampleKind::ALL.into_iter().map(|kind| profile.total(kind)).sum();
     assert_eq!(own, all - 1_000_000);
+}
+
+#[test]
+fn times_of_tasks_belong_to_their_span() {
+    let spans = spans(&fixture::profile_with_tasks());
+    let slow = spans.iter().find(|span| span.span_id == SLOW_SPAN).unwrap();
+    assert_eq!((slow.suspended_ns, slow.ready_ns), (200_000_000, 1_500_000));
+    assert_eq!(slow.total_ns(), 681_500_000, "all kinds together");
+    assert_eq!(slow.times().of(SampleKind::Suspended), 200_000_000);
+    assert_eq!(slow.main_kind, SampleKind::OffCpu);
+    let destinations = destinations(&fixture::profile_with_tasks());
+    assert_eq!(
+        (destinations[0].times.suspended_ns, destinations[0].times.ready_ns),
+        (200_000_000, 1_500_000)
+    );
 }
 
 #[test]

@@ -44,6 +44,16 @@ fn a_report_of_nothing_has_the_files_that_people_open() {
 }
 
 #[test]
+fn a_report_of_tasks_has_their_pictures() {
+    let directory = tempfile::tempdir().unwrap();
+    write_report(directory.path(), &fixture::profile_with_tasks(), "orders", vec![]).unwrap();
+    let expected = ["cpu.svg", "off_cpu.svg", "profile.pb.gz", "ready.svg", "run_queue.svg", "suspended.svg"];
+    assert_eq!(names(directory.path()), expected);
+    let svg = std::fs::read_to_string(directory.path().join("suspended.svg")).unwrap();
+    assert!(svg.contains("awaiting, without a thread: 200 ms") && svg.contains("orders::settle"), "{svg}");
+}
+
+#[test]
 fn flame_graphs_show_names_units_and_totals() {
     let (all, shown) = (SampleFilter::default(), IdleThreads::Shown);
     let svg = flame_graph(&profile(), SampleKind::OffCpu, &all, shown, "orders & billing").unwrap().unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ::pprof::protos::{Message, Profile as PeerProfile};
-use fixture::{SLOW_SPAN, TRACE, profile};
+use fixture::{SLOW_SPAN, TRACE, profile, profile_with_tasks};
 use spanprof_exporter::pprof::{PprofError, decode, encode, encode_uncompressed};
 use spanprof_exporter::{Location, Profile, SampleKey, SampleKind};
 use spanprof_symbolizer::FrameKind;
@@ -69,16 +69,37 @@ fn an_empty_profile_is_a_valid_file() {
 /// `SPANPROF_BLESS=1` writes the file anew.
 #[test]
 fn the_bytes_do_not_change_unnoticed() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/orders.pb");
-    let written = encode_uncompressed(&profile());
-    if std::env::var_os("SPANPROF_BLESS").is_some() {
-        std::fs::write(&golden, &written).unwrap();
+    for (name, profile) in [("orders.pb", profile()), ("tasks.pb", profile_with_tasks())] {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let written = encode_uncompressed(&profile);
+        if std::env::var_os("SPANPROF_BLESS").is_some() {
+            std::fs::write(&golden, &written).unwrap();
+        }
+        assert!(
+            written == std::fs::read(&golden).unwrap(),
+            "the encoder's output differs from {}",
+            golden.display()
+        );
     }
-    assert!(
-        written == std::fs::read(&golden).unwrap(),
-        "the encoder's output differs from {}",
-        golden.display()
-    );
+}
+
+#[test]
+fn times_of_tasks_stand_behind_those_of_threads() {
+    let profile = profile_with_tasks();
+    let bytes = encode_uncompressed(&profile);
+    let peer = PeerProfile::decode(&*bytes).unwrap();
+    let text = |index: i64| peer.string_table[index as usize].as_str();
+    let types: Vec<_> = peer.sample_type.iter().map(|t| (text(t.ty), text(t.unit))).collect();
+    let expected = ["cpu", "off_cpu", "run_queue", "suspended", "ready"].map(|name| (name, "nanoseconds"));
+    assert_eq!(types, expected);
+    let awaits: Vec<_> = peer.sample.iter().filter(|sample| sample.value[3] > 0).collect();
+    assert_eq!(awaits.len(), 1);
+    assert_eq!(awaits[0].value, [0, 0, 0, 200_000_000, 1_500_000]);
+    assert!(peer.sample.iter().all(|sample| sample.value.len() == 5));
+    let read = decode(&bytes).unwrap();
+    assert_eq!(meaning(&read), meaning(&profile));
+    assert_eq!(read.kinds(), SampleKind::ALL);
+    assert_eq!(fixture::profile().kinds(), SampleKind::OF_THREADS);
 }
 
 #[test]
@@ -212,6 +233,10 @@ fn gos_block_profile_and_other_units_are_read() {
     assert_eq!(read.total(SampleKind::OffCpu), 77);
     let read = decode(&foreign(&["", "work", "cpu", "microseconds"], &[(2, 3)], &[5], None)).unwrap();
     assert_eq!(read.total(SampleKind::Cpu), 5_000);
+    // Await times alone, between types that nobody knows.
+    let strings = ["", "work", "suspended", "nanoseconds", "polls", "count"];
+    let read = decode(&foreign(&strings, &[(4, 5), (2, 3), (4, 3)], &[3, 77, 9], None)).unwrap();
+    assert_eq!((read.total(SampleKind::Suspended), read.total(SampleKind::Ready)), (77, 0));
 }
 
 #[test]
@@ -219,7 +244,7 @@ fn files_that_say_nothing_we_know_are_refused_in_words() {
     let error = decode(&foreign(&["", "work", "inuse_space", "bytes"], &[(2, 3)], &[5], None)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the profile holds no CPU, off-CPU or run-queue time; its sample types are: inuse_space/bytes"
+        "the profile holds no CPU, off-CPU, run-queue or await time; its sample types are: inuse_space/bytes"
     );
     let cpu = ["", "work", "cpu", "nanoseconds"];
     let error = decode(&foreign(&cpu, &[(2, 3)], &[-5], None)).unwrap_err();

@@ -127,7 +127,7 @@ type AnySample = (Vec<usize>, Vec<Label>, usize, u64);
 
 fn any_sample() -> impl Strategy<Value = AnySample> {
     let stack = prop::collection::vec(0..6_usize, 0..6);
-    (stack, prop::collection::vec(any_label(), 0..4), 0..3_usize, 0..(i64::MAX as u64 / 64))
+    (stack, prop::collection::vec(any_label(), 0..4), 0..SampleKind::ALL.len(), 0..(i64::MAX as u64 / 64))
 }
 
 prop_compose! {

@@ -56,6 +56,21 @@ async fn three_profiles_arrive_under_the_names_that_grafana_knows() {
 }
 
 #[tokio::test]
+async fn times_of_tasks_are_profiles_of_their_own_without_a_period() {
+    let mut profile = fixture::profile_with_tasks();
+    profile.start_unix_nanoseconds = now();
+    let (server, report) = pushed(&profile, |_| {}).await;
+    assert_eq!((report.pushed, report.dropped.total()), (7, 0), "{report:?}");
+    for (id, sum) in [("suspended", 200_000_000), ("ready", 1_500_000)] {
+        let id = format!("{id}:{id}:nanoseconds::");
+        let stacks = server.stacks(&id, SLOW_SPAN);
+        assert_eq!(stacks.iter().map(|(_, value)| value).sum::<i64>(), sum, "{id}");
+        assert_eq!(stacks[0].0[0], "orders::handle_async::{closure#0}");
+        assert!(server.profiles().iter().filter(|p| p.type_id == id).all(|p| p.period == 0));
+    }
+}
+
+#[tokio::test]
 async fn one_span_s_stacks_are_found_by_its_id() {
     let (server, _) = pushed(&recent(), |_| {}).await;
     let waiting = server.stacks(OFF_CPU, SLOW_SPAN);

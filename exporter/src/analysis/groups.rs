@@ -16,20 +16,27 @@ pub struct Times {
     pub off_cpu_ns: u64,
     /// Runnable and not running.
     pub run_queue_ns: u64,
+    /// Awaiting a wake-up, without a thread.
+    pub suspended_ns: u64,
+    /// Woken and not polled yet, without a thread.
+    pub ready_ns: u64,
 }
 
 impl Times {
-    /// All three together.
+    /// All kinds together.
     pub const fn total_ns(&self) -> u64 {
-        self.cpu_ns.saturating_add(self.off_cpu_ns).saturating_add(self.run_queue_ns)
+        let of_threads = self.cpu_ns.saturating_add(self.off_cpu_ns).saturating_add(self.run_queue_ns);
+        of_threads.saturating_add(self.suspended_ns).saturating_add(self.ready_ns)
     }
 
-    /// One of the three.
+    /// One of the kinds.
     pub const fn of(&self, kind: SampleKind) -> u64 {
         match kind {
             SampleKind::Cpu => self.cpu_ns,
             SampleKind::OffCpu => self.off_cpu_ns,
             SampleKind::RunQueue => self.run_queue_ns,
+            SampleKind::Suspended => self.suspended_ns,
+            SampleKind::Ready => self.ready_ns,
         }
     }
 
@@ -49,6 +56,8 @@ impl Times {
             SampleKind::Cpu => &mut self.cpu_ns,
             SampleKind::OffCpu => &mut self.off_cpu_ns,
             SampleKind::RunQueue => &mut self.run_queue_ns,
+            SampleKind::Suspended => &mut self.suspended_ns,
+            SampleKind::Ready => &mut self.ready_ns,
         };
         *time = time.saturating_add(nanoseconds);
     }

@@ -34,6 +34,10 @@ pub struct SpanTime {
     pub off_cpu_ns: u64,
     /// Runnable and not running, in nanoseconds.
     pub run_queue_ns: u64,
+    /// Awaiting a wake-up, without a thread, in nanoseconds.
+    pub suspended_ns: u64,
+    /// Woken and not polled yet, without a thread, in nanoseconds.
+    pub ready_ns: u64,
     /// The kind with the most time.
     pub main_kind: SampleKind,
     /// The heaviest cause of that kind, in words: "waiting for a lock in orders::reserve (std::sync::Mutex::lock)".
@@ -43,9 +47,20 @@ pub struct SpanTime {
 }
 
 impl SpanTime {
-    /// Running, blocked and runnable together, in nanoseconds.
+    /// The time by kind.
+    pub const fn times(&self) -> Times {
+        Times {
+            cpu_ns: self.cpu_ns,
+            off_cpu_ns: self.off_cpu_ns,
+            run_queue_ns: self.run_queue_ns,
+            suspended_ns: self.suspended_ns,
+            ready_ns: self.ready_ns,
+        }
+    }
+
+    /// All kinds together, in nanoseconds.
     pub const fn total_ns(&self) -> u64 {
-        self.cpu_ns.saturating_add(self.off_cpu_ns).saturating_add(self.run_queue_ns)
+        self.times().total_ns()
     }
 }
 
@@ -220,6 +235,8 @@ fn span_time(profile: &Profile, key: SpanKey<'_>, facts: &SpanFacts, group: Grou
         cpu_ns: group.times.cpu_ns,
         off_cpu_ns: group.times.off_cpu_ns,
         run_queue_ns: group.times.run_queue_ns,
+        suspended_ns: group.times.suspended_ns,
+        ready_ns: group.times.ready_ns,
         main_kind: group.main_kind.unwrap_or(SampleKind::Cpu),
         main_cause: group.main_cause,
         main_share: group.main_share,

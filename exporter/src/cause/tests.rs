@@ -210,6 +210,32 @@ fn the_run_queue_says_what_was_about_to_run() {
 }
 
 #[test]
+fn awaits_are_named_by_what_was_awaited_and_where() {
+    for (names, expected) in [
+        (
+            &[
+                "tokio::time::sleep::Sleep::poll",
+                "orders::settle::{closure#0}",
+                "orders::handle::{closure#0}",
+            ][..],
+            [
+                "sleeping in orders::settle (tokio::time::sleep::Sleep::poll)",
+                "woken but not polled in orders::settle (tokio::time::sleep::Sleep::poll)",
+            ],
+        ),
+        (
+            &["orders::settle::{closure#0}"],
+            ["awaiting in orders::settle", "woken but not polled in orders::settle"],
+        ),
+        (&["[place lost]"], ["awaiting, place lost", "woken but not polled, place lost"]),
+        (&[], ["awaiting, place unknown", "woken but not polled, place unknown"]),
+    ] {
+        assert_eq!(said(names, SampleKind::Suspended, None), expected[0]);
+        assert_eq!(said(names, SampleKind::Ready, None), expected[1]);
+    }
+}
+
+#[test]
 fn a_note_alone_is_said_as_it_is() {
     for (note, expected) in [
         ("[waiting without a span]", "waiting without a span"),

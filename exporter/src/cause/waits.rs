@@ -30,7 +30,11 @@ struct WaitRow(Wait, &'static [&'static str], &'static [&'static str]);
 
 /// Functions in user space, from the most telling to the least: the first row that any of them matches wins.
 const CALLS: &[WaitRow] = &[
-    WaitRow(Wait::Channel, &["mpsc::", "mpmc::", "crossbeam_channel::", "flume::", "async_channel::"], &[]),
+    WaitRow(
+        Wait::Channel,
+        &["mpsc::", "mpmc::", "oneshot::", "crossbeam_channel::", "flume::", "async_channel::"],
+        &[],
+    ),
     WaitRow(
         Wait::Condition,
         &["Condvar", "condvar::", "pthread_cond_", "cond_wait", "Barrier", "std::condition_variable"],
@@ -58,7 +62,11 @@ const CALLS: &[WaitRow] = &[
         ],
         &["lock"],
     ),
-    WaitRow(Wait::Sleep, &["nanosleep", "thread::sleep", "Thread.sleep"], &["sleep", "usleep", "JVM_Sleep"]),
+    WaitRow(
+        Wait::Sleep,
+        &["nanosleep", "thread::sleep", "time::sleep", "Thread.sleep"],
+        &["sleep", "usleep", "JVM_Sleep"],
+    ),
     WaitRow(Wait::Pipe, &["PipeReader", "PipeWriter"], &["pipe"]),
     WaitRow(
         Wait::Socket,

@@ -19,8 +19,9 @@ pub struct ReportFile {
     pub bytes: Vec<u8>,
 }
 
-/// Writes `profile.pb.gz`, `cpu.svg`, `off_cpu.svg`, `run_queue.svg` (where there was such time) and the
-/// caller's files into a directory, which is made where it is missing, and gives their paths.
+/// Writes `profile.pb.gz`, `cpu.svg`, `off_cpu.svg`, the other kinds' pictures (`run_queue.svg`,
+/// `suspended.svg`, `ready.svg`, where there was such time) and the caller's files into a directory, which is
+/// made where it is missing, and gives their paths.
 ///
 /// `cpu.svg` and `off_cpu.svg` are always there, because people and scripts open them by name; without such
 /// time they say so. Idle threads are left out of the pictures, with a note; the profile holds them. No file
@@ -41,8 +42,8 @@ pub fn write_report(
             Some(svg) => svg,
             None => match hidden_note(profile, kind, &filter, idle) {
                 Some(note) => empty_graph(kind, &format!("; {note}")),
-                None if kind == SampleKind::RunQueue => continue,
-                None => empty_graph(kind, ""),
+                None if matches!(kind, SampleKind::Cpu | SampleKind::OffCpu) => empty_graph(kind, ""),
+                None => continue,
             },
         };
         staged.push(StagedFile::write(directory.join(format!("{}.svg", kind.as_str())), svg.as_bytes())?);

@@ -18,7 +18,7 @@ use crate::idle::IdleSamples;
 use crate::{Location, Profile, SampleKind, StackId, runtime};
 
 /// The number of the layout below; the page's program refuses another.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The longest text that is given to the page, in characters. C++ and Rust names of real programs stay
 /// under it; a hostile one of 64 KB on every frame would make the page unusable.
@@ -252,6 +252,8 @@ pub(super) fn position_of(kind: SampleKind) -> u8 {
         SampleKind::Cpu => 0,
         SampleKind::OffCpu => 1,
         SampleKind::RunQueue => 2,
+        SampleKind::Suspended => 3,
+        SampleKind::Ready => 4,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Builds a pprof message sample by sample, storing each string, function, location and mapping once.
 //!
-//! Both the file encoder (three columns, all labels) and the Pyroscope sink (one column, few labels, many
+//! Both the file encoder (a column per kind of time, all labels) and the Pyroscope sink (one column, few labels, many
 //! small messages) fill it, so that the tables are right in one place. Only what a sample uses is written.
 
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! Writes a profile as a pprof file.
 //!
-//! Samples of one stack and one label set become a single sample with three values. The output depends on
+//! Samples of one stack and one label set become a single sample with a value per kind of time. The output depends on
 //! the profile alone (no clock, no random order), so that two runs of the encoder can be compared.
 
 use std::io::Write;
@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::builder::{ProfileBuilder, SampleRow, signed};
 use super::message::PprofProfile;
-use crate::profile::{Profile, SampleKind};
+use crate::profile::Profile;
 
 /// The profile as a gzip-compressed pprof file, as tools expect it on disk.
 pub fn encode(profile: &Profile) -> Vec<u8> {
@@ -35,18 +35,22 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn message(profile: &Profile) -> PprofProfile {
-    let mut builder = ProfileBuilder::new(profile, &SampleKind::ALL, true);
+    let kinds = profile.kinds();
+    let mut builder = ProfileBuilder::new(profile, kinds, true);
     for comment in &profile.comments {
         builder.comment(comment);
     }
-    if let Some(kind) = SampleKind::ALL.into_iter().find(|kind| profile.total(*kind) > 0) {
-        builder.default_column(kind);
+    if let Some(kind) = kinds.iter().find(|kind| profile.total(**kind) > 0) {
+        builder.default_column(*kind);
     }
     let samples = profile.samples();
     for group in samples.chunk_by(|(a, _), (b, _)| (a.stack, a.labels) == (b.stack, b.labels)) {
-        let mut values = vec![0; SampleKind::ALL.len()];
+        let mut values = vec![0; kinds.len()];
         for (key, value) in group {
-            values[key.kind as usize] = signed(value.nanoseconds);
+            // Kinds without a column have no time in the whole profile.
+            if let Some(column) = values.get_mut(key.kind as usize) {
+                *column = signed(value.nanoseconds);
+            }
         }
         if values.iter().all(|value| *value == 0) {
             continue;

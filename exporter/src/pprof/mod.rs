@@ -1,8 +1,9 @@
 //! pprof: the format of `go tool pprof`, Pyroscope, speedscope and Grafana.
 //!
-//! A file holds three sample types, `cpu`, `off_cpu` and `run_queue`, all in nanoseconds, so that one file
-//! answers where the time of a span went. Counts are not written: a fourth column would have to mean
-//! something different for each kind, and viewers would offer to add them up. They are 0 after reading.
+//! A file holds three sample types, `cpu`, `off_cpu` and `run_queue`, and behind them, where the process told
+//! of its tasks, `suspended` and `ready`; all in nanoseconds, so that one file answers where the time of a span
+//! went. Counts are not written: one more column would have to mean something different for each kind, and
+//! viewers would offer to add them up. They are 0 after reading.
 //!
 //! The messages are written by hand in `message` (see there why no generator and no other crate); the
 //! conventions are those of google/pprof's `profile.proto`.
@@ -66,7 +67,7 @@ pub enum PprofError {
     #[error("the profile holds a negative value: a difference of two profiles can't be shown as time")]
     Negative,
     /// No sample type of the file is a time that spanprof knows.
-    #[error("the profile holds no CPU, off-CPU or run-queue time; its sample types are: {found}")]
+    #[error("the profile holds no CPU, off-CPU, run-queue or await time; its sample types are: {found}")]
     NoKnownTypes {
         /// The types found, as `name/unit`, separated by commas.
         found: String,

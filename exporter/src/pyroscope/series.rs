@@ -166,8 +166,7 @@ impl<'a> Plan<'a> {
     fn request(&self, part: &Part, raw: &[u8]) -> Vec<u8> {
         let name = match part.kind {
             SampleKind::Cpu => "process_cpu",
-            SampleKind::OffCpu => "off_cpu",
-            SampleKind::RunQueue => "run_queue",
+            other => other.as_str(),
         };
         let pair = |name: &str, value: &str| LabelPair { name: name.to_owned(), value: value.to_owned() };
         let mut labels = vec![pair("__name__", name), pair("service_name", &self.services[part.service])];

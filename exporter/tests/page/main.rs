@@ -102,6 +102,28 @@ fn a_click_on_a_span_shows_its_flame_graph_alone_and_a_button_leads_back() {
 }
 
 #[test]
+fn times_of_tasks_are_kinds_of_their_own_and_only_where_there_are_some() {
+    let Some(mut browser) = Browser::start("times_of_tasks_are_kinds_of_their_own") else { return };
+    browser.dress(1440, 1000, Theme::Light);
+    let without = report(&sample::orders(), &details());
+    browser.open(&without.file, "");
+    assert_eq!(browser.evaluate("document.querySelectorAll('#kinds .kind').length"), 4);
+    assert_eq!(browser.evaluate("document.querySelectorAll('#spans th button').length"), 8);
+
+    let with = report(&sample::with_tasks(), &details());
+    browser.open(&with.file, &format!("span={}", sample::LOCKED_SPAN));
+    browser.screenshot("tasks.png");
+    assert_eq!(browser.evaluate("document.querySelectorAll('#kinds .kind').length"), 6);
+    assert_eq!(milliseconds(&browser.text(".kind.all .amount")), 685.3);
+    assert_eq!(milliseconds(&browser.text(".kind.suspended .amount")), 200.0);
+    assert_eq!(milliseconds(&browser.text(".kind.ready .amount")), 5.0);
+    browser.click(".kind.suspended input");
+    assert!(root_tooltip(&mut browser).contains("200.0 ms"), "{}", root_tooltip(&mut browser));
+    assert_eq!(browser.evaluate("document.querySelectorAll('#spans th button').length"), 10);
+    assert_quiet(&mut browser);
+}
+
+#[test]
 fn a_pasted_link_opens_the_same_view() {
     let Some(mut browser) = Browser::start("a_pasted_link_opens_the_same_view") else { return };
     let report = report(&sample::orders(), &details());

@@ -203,6 +203,23 @@ pub(crate) fn with_idle_threads() -> Profile {
     maker.profile
 }
 
+/// The consumer with a task of the locked span that awaited a timer for 200 ms and its poll for 5 ms.
+pub(crate) fn with_tasks() -> Profile {
+    let mut maker = Maker { profile: orders() };
+    let labels = maker.labels(
+        &[
+            (label::TRACE_ID, "4bf92f3577b34da6a3ce929d0e0e4736"),
+            (label::SPAN_ID, LOCKED_SPAN),
+            (label::SERVICE_NAME, "orders"),
+        ],
+        4243,
+    );
+    let stack = maker.stack(&["orders::settle::{closure#0}", "tokio::time::sleep::Sleep::poll"]);
+    maker.add(stack, labels, SampleKind::Suspended, 200_000_000);
+    maker.add(stack, labels, SampleKind::Ready, 5_000_000);
+    maker.profile
+}
+
 /// The id of the pool's first thread.
 pub(crate) const POOL: i64 = 5000;
 

@@ -23,7 +23,8 @@ pub struct Summary {
     pub hz: u32,
     /// On-CPU samples and off-CPU captures with a stack.
     pub samples: u64,
-    /// Nanoseconds per kind of time: `cpu`, `off_cpu`, `run_queue`.
+    /// Nanoseconds per kind of time: `cpu`, `off_cpu`, `run_queue`; `suspended` and `ready` where a process told
+    /// of its tasks.
     pub totals: BTreeMap<String, u64>,
     /// What was profiled, also what ended meanwhile.
     pub targets: Vec<Target>,
@@ -116,6 +117,12 @@ pub struct SpanTime {
     pub off_cpu_ns: u64,
     /// Runnable and not running, in nanoseconds.
     pub run_queue_ns: u64,
+    /// Awaiting a wake-up, without a thread, in nanoseconds; left out where there is none.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub suspended_ns: u64,
+    /// Woken and not polled yet, without a thread, in nanoseconds; left out where there is none.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub ready_ns: u64,
     /// Where most of the time went, in words.
     pub main_cause: String,
     /// That cause's part of the span's time, from 0 to 1.
@@ -140,10 +147,17 @@ impl From<analysis::SpanTime> for SpanTime {
             cpu_ns: span.cpu_ns,
             off_cpu_ns: span.off_cpu_ns,
             run_queue_ns: span.run_queue_ns,
+            suspended_ns: span.suspended_ns,
+            ready_ns: span.ready_ns,
             main_cause: span.main_cause,
             main_share: span.main_share,
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks with a reference.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What the profiler itself cost.

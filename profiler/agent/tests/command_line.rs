@@ -323,6 +323,25 @@ fn show_lists_spans_functions_and_folded_stacks() {
 }
 
 #[test]
+fn show_has_columns_for_tasks_where_a_recording_has_their_times() {
+    let directory = tempfile::tempdir().unwrap();
+    let without = run(spanprof().arg("show").arg(support::recording(directory.path())));
+    assert!(!without.output.contains("SUSPENDED"), "{without:?}");
+    let file = support::recording_with_tasks(directory.path());
+    let shown = run(spanprof().args(["show", "--type", "suspended"]).arg(&file));
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let lines: Vec<&str> = shown.output.lines().collect();
+    assert!(lines[0].contains("RUN_QUEUE") && lines[0].contains("SUSPENDED   READY"), "{shown:?}");
+    assert!(lines[1].starts_with("1111111111111111") && lines[1].contains("70.0 ms"), "{shown:?}");
+    assert_eq!(lines.len(), 2, "the other span has no such time: {shown:?}");
+    let folded = run(spanprof().args(["show", "--type", "ready", "--folded"]).arg(&file));
+    assert_eq!(folded.output, "consumer::run;orders::parse 3000000\n");
+    let json = run(spanprof().args(["show", "--json", "--type", "ready"]).arg(&file));
+    let spans: serde_json::Value = serde_json::from_str(&json.output).unwrap();
+    assert_eq!((&spans[0]["suspended_ns"], &spans[0]["ready_ns"]), (&70_000_000.into(), &3_000_000.into()));
+}
+
+#[test]
 fn show_reads_a_pipe_and_survives_a_reader_that_leaves() {
     let directory = tempfile::tempdir().unwrap();
     let file = support::recording(directory.path());

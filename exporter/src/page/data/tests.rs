@@ -180,7 +180,7 @@ proptest! {
     #[test]
     fn sums_and_names_survive(
         samples in prop::collection::vec(
-            (prop::collection::vec("[<>/a-c\"'&\\\\\u{0}\u{2028}\u{202e}]{1,9}", 0..5), "[<s!-]{0,4}", 0_usize..3, 0_u64..1 << 40),
+            (prop::collection::vec("[<>/a-c\"'&\\\\\u{0}\u{2028}\u{202e}]{1,9}", 0..5), "[<s!-]{0,4}", 0..SampleKind::ALL.len(), 0_u64..1 << 40),
             0..40,
         )
     ) {

@@ -66,6 +66,10 @@ enum Kind {
     OffCpu,
     /// Runnable and waiting for a CPU
     RunQueue,
+    /// A task at an await, until its wake-up
+    Suspended,
+    /// A task that was woken, until its next poll
+    Ready,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,6 +90,8 @@ impl From<Kind> for SampleKind {
             Kind::Cpu => SampleKind::Cpu,
             Kind::OffCpu => SampleKind::OffCpu,
             Kind::RunQueue => SampleKind::RunQueue,
+            Kind::Suspended => SampleKind::Suspended,
+            Kind::Ready => SampleKind::Ready,
         }
     }
 }
@@ -151,7 +157,8 @@ struct Listing {
 
 impl Listing {
     fn new(arguments: &ShowArguments, profile: &Profile, filter: &SampleFilter) -> Listing {
-        let chosen = Chosen { kind: arguments.kind.map(SampleKind::from), limit: arguments.limit };
+        let (kind, kinds) = (arguments.kind.map(SampleKind::from), profile.kinds());
+        let chosen = Chosen { kind, kinds, limit: arguments.limit };
         let spans = || -> Vec<SpanTime> {
             let meant = |wanted: &Option<String>, found: Option<&str>| {
                 wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
@@ -191,9 +198,10 @@ impl Listing {
     }
 }
 
-/// Which kind of time decides, and how many lines are shown.
+/// Which kind of time decides, which have columns, and how many lines are shown.
 struct Chosen {
     kind: Option<SampleKind>,
+    kinds: &'static [SampleKind],
     limit: usize,
 }
 
@@ -213,17 +221,26 @@ impl Chosen {
         (rows, all)
     }
 
+    /// A table with columns before and after those of the kinds of time.
+    fn table(&self, before: &[&'static str], after: &[&'static str]) -> Table {
+        let times: Vec<&str> = self.kinds.iter().map(|kind| heading(*kind)).collect();
+        Table::new(&[before, &times, after].concat())
+    }
+
+    fn time_cells(&self, times: Times) -> impl Iterator<Item = String> {
+        self.kinds.iter().map(move |kind| nanoseconds(times.of(*kind)))
+    }
+
     fn spans(&self, spans: Vec<SpanTime>) -> Listing {
-        let (rows, all) = self.pick(spans, span_times);
-        let mut table =
-            Table::new(&["SPAN", "SERVICE", "DESTINATION", ">CPU", ">OFF_CPU", ">RUN_QUEUE", "MAIN CAUSE"]);
+        let (rows, all) = self.pick(spans, SpanTime::times);
+        let mut table = self.table(&["SPAN", "SERVICE", "DESTINATION"], &["MAIN CAUSE"]);
         for span in &rows {
             let mut cells = vec![
                 span.span_id.clone(),
                 or_dash(span.service.as_deref()),
                 or_dash(span.destination.as_deref()),
             ];
-            cells.extend(time_cells(span_times(span)));
+            cells.extend(self.time_cells(span.times()));
             cells.push(cause_cell(&span.main_cause, span.main_share));
             table.row(cells);
         }
@@ -233,11 +250,10 @@ impl Chosen {
 
     fn traces(&self, traces: Vec<TraceTime>) -> Listing {
         let (rows, all) = self.pick(traces, |trace| trace.times);
-        let mut table =
-            Table::new(&["TRACE", ">SPANS", "SERVICES", ">CPU", ">OFF_CPU", ">RUN_QUEUE", "MAIN CAUSE"]);
+        let mut table = self.table(&["TRACE", ">SPANS", "SERVICES"], &["MAIN CAUSE"]);
         for trace in &rows {
             let mut cells = vec![trace.trace_id.clone(), trace.spans.to_string(), trace.services.join(", ")];
-            cells.extend(time_cells(trace.times));
+            cells.extend(self.time_cells(trace.times));
             cells.push(cause_cell(&trace.main_cause, trace.main_share));
             table.row(cells);
         }
@@ -259,22 +275,13 @@ impl Chosen {
 
     fn destinations(&self, destinations: Vec<DestinationTime>) -> Listing {
         let (rows, all) = self.pick(destinations, |destination| destination.times);
-        let mut table = Table::new(&[
-            "DESTINATION",
-            "GROUP",
-            "OPERATION",
-            "SERVICE",
-            ">SPANS",
-            ">CPU",
-            ">OFF_CPU",
-            ">RUN_QUEUE",
-            "MAIN CAUSE",
-        ]);
+        let names = ["DESTINATION", "GROUP", "OPERATION", "SERVICE", ">SPANS"];
+        let mut table = self.table(&names, &["MAIN CAUSE"]);
         for row in &rows {
             let names = [&row.destination, &row.consumer_group, &row.operation, &row.service];
             let mut cells: Vec<String> = names.map(|name| or_dash(name.as_deref())).into();
             cells.push(row.spans.to_string());
-            cells.extend(time_cells(row.times));
+            cells.extend(self.time_cells(row.times));
             cells.push(cause_cell(&row.main_cause, row.main_share));
             table.row(cells);
         }
@@ -298,9 +305,9 @@ impl Chosen {
     fn functions(&self, functions: Vec<FunctionTime>) -> Listing {
         // By own time: the sum over callers says little about a function that everything runs under.
         let (rows, all) = self.pick(functions, |function| function.own);
-        let mut table = Table::new(&[">CPU", ">OFF_CPU", ">RUN_QUEUE", ">TOTAL", "FUNCTION", "FILE"]);
+        let mut table = self.table(&[], &[">TOTAL", "FUNCTION", "FILE"]);
         for function in &rows {
-            let mut cells = time_cells(function.own);
+            let mut cells: Vec<String> = self.time_cells(function.own).collect();
             cells.push(nanoseconds(self.weight(function.total)));
             cells.push(function.function.to_string());
             cells.push(function.file.as_deref().unwrap_or_default().to_owned());
@@ -321,8 +328,14 @@ impl Chosen {
     }
 }
 
-fn span_times(span: &SpanTime) -> Times {
-    Times { cpu_ns: span.cpu_ns, off_cpu_ns: span.off_cpu_ns, run_queue_ns: span.run_queue_ns }
+const fn heading(kind: SampleKind) -> &'static str {
+    match kind {
+        SampleKind::Cpu => ">CPU",
+        SampleKind::OffCpu => ">OFF_CPU",
+        SampleKind::RunQueue => ">RUN_QUEUE",
+        SampleKind::Suspended => ">SUSPENDED",
+        SampleKind::Ready => ">READY",
+    }
 }
 
 fn span_json(span: &SpanTime) -> Value {
@@ -334,7 +347,7 @@ fn span_json(span: &SpanTime) -> Value {
             "operation": span.operation, "main_kind": span.main_kind.as_str(),
             "main_cause": span.main_cause, "main_share": span.main_share,
         }),
-        span_times(span),
+        span.times(),
     )
 }
 
@@ -343,10 +356,6 @@ fn with_times(mut object: Value, times: Times) -> Value {
         object[format!("{}_ns", kind.as_str())] = times.of(kind).into();
     }
     object
-}
-
-fn time_cells(times: Times) -> Vec<String> {
-    SampleKind::ALL.map(|kind| nanoseconds(times.of(kind))).into()
 }
 
 fn cause_cell(cause: &str, share: f64) -> String {

@@ -22,9 +22,13 @@ pub(crate) fn closing(summary: &Summary) -> String {
         targets(&summary.targets),
     );
     let total = |kind: &str| nanoseconds(summary.totals.get(kind).copied().unwrap_or(0));
+    let of_tasks = match summary.totals.contains_key("suspended") {
+        true => format!(", {} suspended, {} ready to be polled", total("suspended"), total("ready")),
+        false => String::new(),
+    };
     let _ = writeln!(
         text,
-        "seen: {} on CPU, {} blocked, {} waiting for a CPU, in {} and {}",
+        "seen: {} on CPU, {} blocked, {} waiting for a CPU{of_tasks}, in {} and {}",
         total("cpu"),
         total("off_cpu"),
         total("run_queue"),

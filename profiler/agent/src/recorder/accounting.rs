@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use spanprof_exporter::{Profile, SampleKind};
+use spanprof_exporter::Profile;
 
 use super::Recorder;
 use crate::capture::{ContextSlot, ProcessId};
@@ -64,7 +64,8 @@ impl Recorder {
             seconds: length as f64 / 1e9,
             hz: self.options.hz,
             samples: self.fold.samples,
-            totals: SampleKind::ALL
+            totals: profile
+                .kinds()
                 .iter()
                 .map(|kind| (kind.as_str().to_owned(), profile.total(*kind)))
                 .collect(),

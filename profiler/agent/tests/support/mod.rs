@@ -180,6 +180,15 @@ pub(crate) fn refuse(connection: &mut std::net::TcpStream) {
 
 /// A small recording: one span that waited and one that computed.
 pub(crate) fn recording(directory: &Path) -> PathBuf {
+    write_recording(directory, false)
+}
+
+/// The same, in which the second span awaited too.
+pub(crate) fn recording_with_tasks(directory: &Path) -> PathBuf {
+    write_recording(directory, true)
+}
+
+fn write_recording(directory: &Path, tasks: bool) -> PathBuf {
     let mut profile = Profile::default();
     let mut location = |name: &str| {
         let name: Arc<str> = name.into();
@@ -208,6 +217,10 @@ pub(crate) fn recording(directory: &Path) -> PathBuf {
     add(reserve, "00f067aa0ba902b7", SampleKind::OffCpu, 430_000_000);
     add(parse, "00f067aa0ba902b7", SampleKind::Cpu, 12_000_000);
     add(parse, "1111111111111111", SampleKind::Cpu, 38_000_000);
+    if tasks {
+        add(parse, "1111111111111111", SampleKind::Suspended, 70_000_000);
+        add(parse, "1111111111111111", SampleKind::Ready, 3_000_000);
+    }
     let file = directory.join("profile.pb.gz");
     std::fs::write(&file, pprof::encode(&profile)).unwrap();
     file
