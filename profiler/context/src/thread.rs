@@ -89,6 +89,23 @@ pub fn current() -> Option<SpanContext> {
     }
 }
 
+/// What the calling thread publishes now, and its attributes as they stand in the record: whole entries, as many as
+/// fit into `attributes`. Returns the span and how many bytes were written.
+#[inline]
+pub fn current_with_attributes(attributes: &mut [u8]) -> Option<(SpanContext, usize)> {
+    let span = current()?;
+    let block = slot::block();
+    // SAFETY: the block is this thread's own; what is published is whole and its size within bounds. The borrow ends
+    // before anything can write to the record again.
+    let bytes = unsafe {
+        let size = usize::from((*block).record.state.attributes_size);
+        std::slice::from_raw_parts((&raw const (*block).record.attributes).cast::<u8>(), size)
+    };
+    let kept = if bytes.len() <= attributes.len() { bytes } else { whole_entries(bytes, attributes.len()) };
+    attributes[..kept.len()].copy_from_slice(kept);
+    Some((span, kept.len()))
+}
+
 /// Whether `otel_thread_ctx_v1` in this program or library is our slot.
 ///
 /// `false` when another library linked beside us defines the symbol too; readers that go by the symbol then see that

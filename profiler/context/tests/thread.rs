@@ -296,3 +296,27 @@ fn a_new_thread_publishes_nothing() {
     .unwrap();
     clear();
 }
+
+#[test]
+fn a_thread_reads_back_its_own_attributes_in_whole_entries() {
+    thread::spawn(|| {
+        let mut bytes = [0; 128];
+        assert_eq!(thread_now(&mut bytes), None);
+        let orders = Attributes::new()
+            .with(Key::MessagingDestinationName, "orders")
+            .with(Key::MessagingOperationName, "process");
+        let _span = enter_with_attributes(&span(7), &orders);
+        assert_eq!(thread_now(&mut bytes), Some((span(7), 17)));
+        assert_eq!(&bytes[..17], orders.as_bytes());
+        // One byte short of both: the first alone. Short of the first: none.
+        assert_eq!(thread_now(&mut bytes[..16]), Some((span(7), 8)));
+        assert_eq!(thread_now(&mut bytes[..7]), Some((span(7), 0)));
+        assert_eq!(thread_now(&mut []), Some((span(7), 0)));
+    })
+    .join()
+    .unwrap();
+}
+
+fn thread_now(attributes: &mut [u8]) -> Option<(SpanContext, usize)> {
+    spanprof_context::thread::current_with_attributes(attributes)
+}
