@@ -34,6 +34,7 @@ pub mod locate;
 pub mod maps;
 pub mod memory;
 pub mod process;
+mod reading;
 pub mod record;
 mod slot;
 pub mod thread;

@@ -20,8 +20,8 @@
 //! sequence) seen twice means the same contents. Clearing leaves the sequence as it is: a null pointer is all there is to
 //! know then.
 //!
-//! No function here allocates, locks or calls the kernel, but for one clock read at a thread's first use. None may be
-//! called from a signal handler: it might interrupt itself.
+//! No function of the writer allocates, locks or calls the kernel, but for one clock read at a thread's first use. None may
+//! be called from a signal handler: it might interrupt itself. For handlers there is [`read_slot`].
 
 use std::marker::PhantomData;
 use std::mem;
@@ -30,8 +30,13 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::attributes::Attributes;
 use crate::ids::{SpanContext, SpanId, TraceId};
+use crate::reading::whole_entries;
 use crate::record::{MAXIMUM_ATTRIBUTES_SIZE, VALID};
 use crate::slot::{self, Block, State};
+
+pub use crate::reading::{
+    RECORD_DISTANCE, SLOT_COPY_SIZE, Snapshot, read_slot, static_offset, thread_pointer,
+};
 
 /// Publishes a span without attributes for the calling thread. An invalid one (an id all zero) clears.
 #[inline]
@@ -101,7 +106,7 @@ pub fn current_with_attributes(attributes: &mut [u8]) -> Option<(SpanContext, us
         let size = usize::from((*block).record.state.attributes_size);
         std::slice::from_raw_parts((&raw const (*block).record.attributes).cast::<u8>(), size)
     };
-    let kept = if bytes.len() <= attributes.len() { bytes } else { whole_entries(bytes, attributes.len()) };
+    let kept = whole_entries(bytes, attributes.len());
     attributes[..kept.len()].copy_from_slice(kept);
     Some((span, kept.len()))
 }
@@ -245,30 +250,13 @@ unsafe fn withdraw(block: *mut Block) -> bool {
 /// `block` is the calling thread's, and withdrawn; `size` is at most [`MAXIMUM_ATTRIBUTES_SIZE`].
 #[inline]
 unsafe fn append(block: *mut Block, size: u16, attributes: &Attributes) -> u16 {
-    let mut bytes = attributes.as_bytes();
-    let room = MAXIMUM_ATTRIBUTES_SIZE - usize::from(size);
-    if bytes.len() > room {
-        bytes = whole_entries(bytes, room);
-    }
+    let bytes = whole_entries(attributes.as_bytes(), MAXIMUM_ATTRIBUTES_SIZE - usize::from(size));
     // SAFETY: the caller's promise, and the bytes fit.
     unsafe {
         let target = (&raw mut (*block).record.attributes).cast::<u8>().add(usize::from(size));
         ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
     }
     size + bytes.len() as u16
-}
-
-#[cold]
-fn whole_entries(bytes: &[u8], room: usize) -> &[u8] {
-    let mut end = 0;
-    while let Some(length) = bytes.get(end + 1) {
-        let next = end + 2 + usize::from(*length);
-        if next > room {
-            break;
-        }
-        end = next;
-    }
-    &bytes[..end]
 }
 
 /// Writes the record's header and makes the record visible.

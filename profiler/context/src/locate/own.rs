@@ -1,10 +1,12 @@
 //! Where this process's own writer keeps the threads' slots, measured while it runs.
 
 use std::ffi::c_void;
+use std::sync::OnceLock;
 
 use crate::slot;
 
 /// Where the slot lies.
+#[derive(Clone, Copy)]
 pub(crate) enum OwnSlot {
     /// At the same distance from every thread's thread pointer.
     Static { offset: i64 },
@@ -27,15 +29,25 @@ struct Found {
     tls_block: usize,
 }
 
-/// Measures the slot's place; `None` if it is neither constant nor known to the loader.
-///
-/// A program's thread-local storage is at a constant distance always. A library's is or is not, depending on how much
-/// room was left when it was loaded: a second thread tells.
+/// A library's static thread-local storage lies beside the thread pointer; farther away is another allocation, whatever
+/// two threads happen to agree on.
+const MAXIMUM_LIBRARY_DISTANCE: u64 = 1 << 20;
+
+/// The slot's place, measured at the first call; `None` if it is neither constant nor known to the loader.
 pub(crate) fn slot() -> Option<OwnSlot> {
+    static PLACE: OnceLock<Option<OwnSlot>> = OnceLock::new();
+    *PLACE.get_or_init(measure)
+}
+
+/// A program's thread-local storage is at a constant distance always. A library's is or is not, depending on how much
+/// room was left when it was loaded: a second thread tells. With musl a library that was opened late has it at a constant
+/// distance on later threads only, which no second thread can tell, so there it is always read by the threads' vectors.
+fn measure() -> Option<OwnSlot> {
     let module = own_module();
     let offset = distance();
     let is_static = match &module {
         Some(module) if module.is_program => true,
+        _ if cfg!(target_env = "musl") || offset.unsigned_abs() > MAXIMUM_LIBRARY_DISTANCE => false,
         _ => {
             let other = std::thread::Builder::new().name("spanprof-offset".to_owned()).spawn(distance);
             other.ok().and_then(|thread| thread.join().ok()) == Some(offset)
