@@ -10,5 +10,6 @@ mod spans;
 
 pub use functions::{FunctionTime, functions};
 pub use groups::Times;
+#[cfg(feature = "page")]
 pub(crate) use groups::group;
 pub use spans::{DestinationTime, SpanTime, TraceTime, destinations, spans, traces};

@@ -5,12 +5,14 @@
 //! `fsync` is not called, because a recording is not worth a stalled disk, and a crash of the whole machine
 //! costs at most the newest files.
 
+#[cfg(feature = "svg")]
 mod report;
 mod staged;
 mod windows;
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "svg")]
 pub use report::{ReportFile, write_report};
 pub use windows::{WindowDirectory, WrittenWindow};
 
@@ -40,6 +42,7 @@ pub enum DirectoryError {
         limit: u64,
     },
     /// A flame graph could not be drawn.
+    #[cfg(feature = "svg")]
     #[error(transparent)]
     Svg(#[from] crate::svg::SvgError),
 }

@@ -67,3 +67,11 @@ mod tests {
         assert!(!SampleFilter::span("7").matches(&number));
     }
 }
+
+/// Whether an id is of the right length, all hex and not all zeros: what W3C Trace Context calls valid.
+#[cfg(feature = "sinks")]
+pub(crate) fn is_id(id: &str, length: usize) -> bool {
+    id.len() == length
+        && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && id.bytes().any(|byte| byte != b'0')
+}

@@ -2,17 +2,22 @@
 
 pub mod analysis;
 mod cause;
-#[cfg(feature = "svg")]
+#[cfg(feature = "sinks")]
+pub mod delivery;
 pub mod directory;
 mod filter;
 mod folded;
 pub mod idle;
+#[cfg(feature = "sinks")]
+pub mod otlp;
+#[cfg(feature = "page")]
 pub mod page;
 pub mod pprof;
 mod profile;
-#[cfg(feature = "pyroscope")]
+#[cfg(feature = "sinks")]
 pub mod pyroscope;
 pub mod runtime;
+mod stack_bounds;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
 #[cfg(feature = "svg")]

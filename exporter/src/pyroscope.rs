@@ -11,22 +11,22 @@
 //! run-queue time another name, and loses the service where attributes are sent by reference.
 
 mod config;
-mod delivery;
 mod message;
 mod series;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-pub use config::{ConfigError, Credentials, PyroscopeConfig};
-pub use delivery::DropCause;
+pub use crate::delivery::{ConfigError, Credentials, DropCause, Dropped, PushReport};
+pub use config::PyroscopeConfig;
 
 #[cfg(feature = "stand-in")]
 pub(crate) use message::{PushRequest, RawProfileSeries};
 
+use crate::delivery::{Delivery, Endpoint, Patience, Sent, conclude};
 use crate::profile::Profile;
-use delivery::{Delivered, Delivery};
 use series::{LabelMemory, Plan, PreparedProfile};
 
 /// Sends profiles to one server. Cheap to keep, meant to be used for the whole run: it holds connections and
@@ -38,73 +38,23 @@ pub struct PyroscopeSink {
     memory: Mutex<LabelMemory>,
 }
 
-/// What one push did. All numbers are of this push alone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PushReport {
-    /// Profiles (one kind of time of one service, or a part of one) that the server stored.
-    pub pushed: u64,
-    /// Samples in them.
-    pub samples: u64,
-    /// Bytes sent in their bodies, compressed.
-    pub bytes: u64,
-    /// Profiles that were not stored, per cause.
-    pub dropped: Dropped,
-    /// Attempts beyond the first.
-    pub retried: u64,
-    /// Trace and span ids that were not 32 and 16 hex characters, or were all zeros: left off their samples.
-    pub bad_ids: u64,
-    /// Label values over the cap, sent as `other`: how many samples.
-    pub capped_values: u64,
-    /// The first refusal in words, for the log.
-    pub first_error: Option<String>,
-}
-
-/// Profiles that were not stored, per cause.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// The server refused the content (400, malformed).
-    pub rejected: u64,
-    /// The server, address or credentials are wrong (401, 403, 404, 405, 415, 501, redirects).
-    pub misconfigured: u64,
-    /// The server kept asking for patience (429) until the budget was used up.
-    pub rate_limited: u64,
-    /// The server was not there, or not ready, until the budget was used up.
-    pub unreachable: u64,
-    /// No answer in time: the server may have stored it.
-    pub timed_out: u64,
-    /// One sample alone is larger than the server takes.
-    pub too_large: u64,
-}
-
-impl Dropped {
-    /// All causes together.
-    pub const fn total(&self) -> u64 {
-        self.rejected
-            + self.misconfigured
-            + self.rate_limited
-            + self.unreachable
-            + self.timed_out
-            + self.too_large
-    }
-
-    fn add(&mut self, cause: DropCause) {
-        match cause {
-            DropCause::Rejected => self.rejected += 1,
-            DropCause::Misconfigured => self.misconfigured += 1,
-            DropCause::RateLimited => self.rate_limited += 1,
-            DropCause::Unreachable => self.unreachable += 1,
-            DropCause::TimedOut => self.timed_out += 1,
-        }
-    }
-}
-
 impl PyroscopeSink {
     /// A sink for the server that the configuration names. Nothing is sent yet.
     ///
     /// Errors: [`ConfigError`], which says what to change.
     pub fn new(config: PyroscopeConfig) -> Result<PyroscopeSink, ConfigError> {
         config.check()?;
-        let delivery = Arc::new(Delivery::new(&config)?);
+        let delivery = Delivery::new(&Endpoint {
+            url: &config.url,
+            path: "/push.v1.PusherService/Push",
+            content_type: "application/proto",
+            tenant: config.tenant.as_deref(),
+            credentials: &config.credentials,
+            request_timeout: config.request_timeout,
+            first_pause: config.first_pause,
+            longest_pause: config.longest_pause,
+        })?;
+        let delivery = Arc::new(delivery);
         Ok(PyroscopeSink { delivery, config: Arc::new(config), memory: Mutex::default() })
     }
 
@@ -115,11 +65,16 @@ impl PyroscopeSink {
     /// per MB), so that a runtime with one thread stalls for that long. Dropping the future gives up what
     /// was not yet sent.
     pub async fn push(&self, profile: &Profile) -> PushReport {
+        self.push_of(profile, &self.config.default_service, None).await
+    }
+
+    /// The same for samples that name no service of their own, and ended at a time whatever is under way then.
+    pub(crate) async fn push_of(&self, profile: &Profile, service: &str, end: Option<Instant>) -> PushReport {
         let mut report = PushReport::default();
-        let deadline = tokio::time::Instant::now() + self.config.retry_budget;
+        let patience = Patience::new(self.config.retry_budget, end);
         let mut plan = {
             let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-            Plan::new(profile, &self.config, &mut memory)
+            Plan::new(profile, &self.config, service, &mut memory)
         };
         report.bad_ids = plan.bad_ids();
         report.capped_values = plan.capped_values();
@@ -129,7 +84,7 @@ impl PyroscopeSink {
                 conclude(&mut report, under_way.join_next().await);
             }
             let delivery = Arc::clone(&self.delivery);
-            under_way.spawn(async move { send(&delivery, prepared, deadline).await });
+            under_way.spawn(async move { send(&delivery, prepared, patience).await });
         }
         while let Some(done) = under_way.join_next().await {
             conclude(&mut report, Some(done));
@@ -139,35 +94,7 @@ impl PyroscopeSink {
     }
 }
 
-async fn send(
-    delivery: &Delivery,
-    prepared: PreparedProfile,
-    deadline: tokio::time::Instant,
-) -> (Delivered, u64, u64) {
+async fn send(delivery: &Delivery, prepared: PreparedProfile, patience: Patience) -> Sent {
     let bytes = prepared.body.len() as u64;
-    (delivery.send(prepared.body, deadline).await, prepared.samples, bytes)
-}
-
-type Sent = Result<(Delivered, u64, u64), tokio::task::JoinError>;
-
-fn conclude(report: &mut PushReport, sent: Option<Sent>) {
-    match sent {
-        Some(Ok((delivered, samples, bytes))) => {
-            report.retried += delivered.retried;
-            match delivered.failure {
-                None => {
-                    report.pushed += 1;
-                    report.samples += samples;
-                    report.bytes += bytes;
-                }
-                Some(failure) => {
-                    report.dropped.add(failure.cause);
-                    report.first_error.get_or_insert(failure.words);
-                }
-            }
-        }
-        // The runtime is shutting down: the request was given up.
-        Some(Err(_)) => report.dropped.add(DropCause::Unreachable),
-        None => {}
-    }
+    Sent { delivered: delivery.send(prepared.body, patience).await, samples: prepared.samples, bytes }
 }

@@ -5,6 +5,8 @@
 //! [`StoredProfile::hidden_labels`], so that a test can insist on none. Faults come from a script: the first
 //! requests are answered as the test says, all later ones by the rules.
 //!
+//! What is posted as OTLP profiles is kept as it came ([`StandIn::otlp_requests`]): a test decodes it itself.
+//!
 //! On threads and `std` alone, so that it works beside any runtime and can stall without stalling a test.
 
 mod http;
@@ -86,6 +88,7 @@ struct State {
     delay: Duration,
     multitenancy: bool,
     profiles: Vec<StoredProfile>,
+    otlp_requests: Vec<Vec<u8>>,
     requests: Vec<SeenRequest>,
 }
 
@@ -135,6 +138,11 @@ impl StandIn {
     /// All profiles stored so far, in the order of their arrival.
     pub fn profiles(&self) -> Vec<StoredProfile> {
         self.shared.state().profiles.clone()
+    }
+
+    /// The bodies posted as OTLP profiles so far, decompressed.
+    pub fn otlp_requests(&self) -> Vec<Vec<u8>> {
+        self.shared.state().otlp_requests.clone()
     }
 
     /// All requests answered so far.
@@ -286,6 +294,11 @@ fn answer(stream: &mut TcpStream, shared: &Shared, request: &Request) -> bool {
 
 /// Good series are kept even where another of the same request is refused, as the real server does.
 fn store(shared: &Shared, request: &Request, multitenancy: bool) -> Result<(), Refusal> {
+    if request.path.ends_with("/v1development/profiles") {
+        let body = rules::accept_otlp(request)?;
+        shared.state().otlp_requests.push(body);
+        return Ok(());
+    }
     let (stored, refusal) = accept(request, multitenancy);
     shared.state().profiles.extend(stored);
     refusal.map_or(Ok(()), Err)

@@ -6,14 +6,11 @@
 use std::collections::HashMap;
 
 use super::message::{Function, Line, Mapping, PprofLabel, PprofLocation, PprofProfile, Sample, ValueType};
-use crate::folded::NO_STACK;
 use crate::profile::{LabelValue, LocationId, ModuleId, Profile, SampleKind, StackId};
+use crate::stack_bounds::{LONGEST_STACK, Place, bounded};
 
 /// The name of a frame that has none.
 const UNKNOWN: &str = "[unknown]";
-
-/// The frame that stands for the middle of a long stack.
-const LEFT_OUT: &str = "[frames left out]";
 
 /// One sample as it will be written: values in the order of the columns.
 pub(crate) struct SampleRow<'a> {
@@ -33,7 +30,7 @@ pub(crate) struct ProfileBuilder<'a> {
     locations: Vec<u64>,
     mappings: HashMap<ModuleId, u64>,
     made_up: HashMap<&'static str, u64>,
-    longest_stack: Option<usize>,
+    bounds_stacks: bool,
 }
 
 impl<'a> ProfileBuilder<'a> {
@@ -47,7 +44,7 @@ impl<'a> ProfileBuilder<'a> {
             locations: vec![0; profile.locations().len()],
             mappings: HashMap::new(),
             made_up: HashMap::new(),
-            longest_stack: None,
+            bounds_stacks: false,
         };
         builder.string("");
         let nanoseconds = builder.string("nanoseconds");
@@ -79,29 +76,25 @@ impl<'a> ProfileBuilder<'a> {
         self.message.default_sample_type = self.string(column.as_str());
     }
 
-    /// For readers that lose samples without a stack and cut long ones at the leaf, where the answer is:
-    /// an empty stack gets a frame that says so, a long one loses its middle.
-    #[cfg(feature = "pyroscope")]
-    pub(crate) fn bound_stacks(&mut self, longest: usize) {
-        self.longest_stack = Some(longest);
+    /// For readers that lose samples without a stack and cut long ones at the leaf.
+    #[cfg(feature = "sinks")]
+    pub(crate) fn bound_stacks(&mut self) {
+        self.bounds_stacks = true;
     }
 
     /// Adds one sample.
     pub(crate) fn sample(&mut self, row: SampleRow<'a>) {
         let profile = self.profile;
-        let mut location_id: Vec<u64> =
-            profile.stack(row.stack).iter().map(|location| self.location(*location)).collect();
-        if let Some(longest) = self.longest_stack {
-            if location_id.is_empty() {
-                location_id.push(self.made_up(NO_STACK));
-            }
-            if location_id.len() > longest {
-                let roots = longest / 10;
-                let leaves = longest.saturating_sub(roots + 1);
-                let left_out = self.made_up(LEFT_OUT);
-                location_id.splice(leaves..location_id.len() - roots, [left_out]);
-            }
-        }
+        let stack = profile.stack(row.stack);
+        let location_id: Vec<u64> = match self.bounds_stacks {
+            false => stack.iter().map(|location| self.location(*location)).collect(),
+            true => bounded(stack, LONGEST_STACK)
+                .map(|place| match place {
+                    Place::Location(location) => self.location(location),
+                    Place::Note(note) => self.made_up(note),
+                })
+                .collect(),
+        };
         let label = row.labels.iter().filter_map(|(key, value)| self.label(key, value)).collect();
         self.message.sample.push(Sample { location_id, value: row.values, label });
     }

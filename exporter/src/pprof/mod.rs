@@ -14,9 +14,9 @@ mod encode;
 mod message;
 mod scan;
 
-#[cfg(feature = "pyroscope")]
+#[cfg(feature = "sinks")]
 pub(crate) use builder::{ProfileBuilder, SampleRow};
-#[cfg(feature = "pyroscope")]
+#[cfg(feature = "sinks")]
 pub(crate) use encode::gzip;
 #[cfg(feature = "stand-in")]
 pub(crate) use message::PprofProfile;

@@ -11,15 +11,12 @@ use prost::Message;
 
 use super::config::{LONGEST_VALUE, PyroscopeConfig, is_label_name, series_name};
 use super::message::{LabelPair, PushRequest, RawProfileSeries, RawSample};
-use crate::filter::text;
+use crate::filter::{is_id, text};
 use crate::pprof::{ProfileBuilder, SampleRow, gzip};
 use crate::profile::{Label, LabelValue, Profile, SampleKind, StackId, label};
 
 /// Where values over the cap go.
 const OTHER: &str = "other";
-
-/// The server cuts a longer stack at its leaf.
-const LONGEST_STACK: usize = 1000;
 
 /// One request, ready to send.
 #[derive(Debug)]
@@ -78,7 +75,13 @@ struct Reduced {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(profile: &'a Profile, config: &'a PyroscopeConfig, memory: &mut LabelMemory) -> Self {
+    /// `default_service` is the service of samples that name none.
+    pub(super) fn new(
+        profile: &'a Profile,
+        config: &'a PyroscopeConfig,
+        default_service: &str,
+        memory: &mut LabelMemory,
+    ) -> Self {
         let mut plan = Plan {
             profile,
             config,
@@ -89,7 +92,7 @@ impl<'a> Plan<'a> {
             capped_values: 0,
             too_large: 0,
         };
-        let reduced = plan.reduce(memory);
+        let reduced = plan.reduce(default_service, memory);
         let mut sums: BTreeMap<(usize, SampleKind, StackId, usize), u64> = BTreeMap::new();
         for (sample, value) in profile.samples() {
             let reduced = &reduced[sample.labels.index()];
@@ -154,7 +157,7 @@ impl<'a> Plan<'a> {
 
     fn encode(&self, part: &Part) -> Vec<u8> {
         let mut builder = ProfileBuilder::new(self.profile, &[part.kind], part.kind == SampleKind::Cpu);
-        builder.bound_stacks(LONGEST_STACK);
+        builder.bound_stacks();
         for (stack, labels, nanoseconds) in &part.samples {
             let values = vec![i64::try_from(*nanoseconds).unwrap_or(i64::MAX)];
             let labels = self.labels[*labels].iter().map(|(name, value)| (name.as_str(), value)).collect();
@@ -178,13 +181,13 @@ impl<'a> Plan<'a> {
     }
 
     /// Reduces each label set of the profile once.
-    fn reduce(&mut self, memory: &mut LabelMemory) -> Vec<Reduced> {
+    fn reduce(&mut self, default_service: &str, memory: &mut LabelMemory) -> Vec<Reduced> {
         let mut label_numbers: HashMap<SentLabels, usize> = HashMap::new();
         let mut service_numbers: HashMap<String, usize> = HashMap::new();
         let mut reduced = Vec::with_capacity(self.profile.label_sets().len());
         for labels in self.profile.label_sets() {
             let service = text(labels, label::SERVICE_NAME).filter(|service| !service.is_empty());
-            let service = cut(service.unwrap_or(&self.config.default_service)).to_owned();
+            let service = cut(service.unwrap_or(default_service)).to_owned();
             let services = &mut self.services;
             let service = *service_numbers.entry(service).or_insert_with_key(|service| {
                 services.push(service.clone());
@@ -237,11 +240,4 @@ fn cut(value: &str) -> &str {
         end -= 1;
     }
     &value[..end]
-}
-
-/// Whether an id is of the right length, all hex and not all zeros: what W3C Trace Context calls valid.
-fn is_id(id: &str, length: usize) -> bool {
-    id.len() == length
-        && id.bytes().all(|byte| byte.is_ascii_hexdigit())
-        && id.bytes().any(|byte| byte != b'0')
 }

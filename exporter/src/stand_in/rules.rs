@@ -114,6 +114,24 @@ fn push_request(request: &Request, multitenancy: bool) -> Result<PushRequest, Re
     Ok(push)
 }
 
+/// The decompressed body of a post of OTLP profiles, looked at from outside only.
+pub(super) fn accept_otlp(request: &Request) -> Result<Vec<u8>, Refusal> {
+    if request.method != "POST" {
+        return refuse(405, "", "");
+    }
+    if !matches!(request.header("content-type"), Some("application/x-protobuf" | "application/protobuf")) {
+        return refuse(415, "", "");
+    }
+    match request.header("content-encoding") {
+        None | Some("identity") => Ok(request.body.clone()),
+        Some("gzip") => match gunzip(&request.body) {
+            Ok(body) => Ok(body),
+            Err(error) => invalid(format!("decompress: {error}")),
+        },
+        Some(other) => invalid(format!("unknown compression {other}")),
+    }
+}
+
 fn gunzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut plain = Vec::new();
     GzDecoder::new(bytes).read_to_end(&mut plain)?;
