@@ -9,6 +9,8 @@ mod filter;
 mod folded;
 pub mod idle;
 #[cfg(feature = "sinks")]
+pub mod local;
+#[cfg(feature = "sinks")]
 pub mod otlp;
 #[cfg(feature = "page")]
 pub mod page;
@@ -17,6 +19,8 @@ mod profile;
 #[cfg(feature = "sinks")]
 pub mod pyroscope;
 pub mod runtime;
+#[cfg(feature = "sinks")]
+pub mod sinks;
 mod stack_bounds;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;

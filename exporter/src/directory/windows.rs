@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::DirectoryError;
 use super::staged::{StagedFile, make, owner_of_hidden};
-use crate::pprof::encode;
+use crate::pprof::{encode, encode_of_service};
 use crate::profile::Profile;
 
 /// Keeps the newest windows of an attachment as `spanprof-<unix seconds>.pb.gz`.
@@ -58,7 +58,21 @@ impl WindowDirectory {
     /// Errors: [`DirectoryError`]; then the window is lost and the older ones stay, except those already
     /// removed to make room.
     pub fn write(&self, profile: &Profile) -> Result<WrittenWindow, DirectoryError> {
-        let encoded = encode(profile);
+        self.write_encoded(profile, encode(profile))
+    }
+
+    /// The same, with a service's name on all samples that name none.
+    ///
+    /// Errors: as [`WindowDirectory::write`].
+    pub fn write_of_service(
+        &self,
+        profile: &Profile,
+        service: &str,
+    ) -> Result<WrittenWindow, DirectoryError> {
+        self.write_encoded(profile, encode_of_service(profile, service))
+    }
+
+    fn write_encoded(&self, profile: &Profile, encoded: Vec<u8>) -> Result<WrittenWindow, DirectoryError> {
         let bytes = encoded.len() as u64;
         if bytes > self.limit {
             return Err(DirectoryError::WindowTooLarge { bytes, limit: self.limit });

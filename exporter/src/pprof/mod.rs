@@ -22,7 +22,7 @@ pub(crate) use encode::gzip;
 pub(crate) use message::PprofProfile;
 
 pub use decode::{DecodeLimits, decode, decode_with_limits};
-pub use encode::{encode, encode_uncompressed};
+pub use encode::{encode, encode_of_service, encode_uncompressed};
 
 /// Why a pprof file could not be read.
 #[derive(Debug, thiserror::Error)]

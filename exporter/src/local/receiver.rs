@@ -1,0 +1,328 @@
+//! The agent's side.
+//!
+//! A thread takes connections and one more serves each of them; there are few, and a thread apiece lets one that stalls
+//! stall alone. Profiles are decoded one at a time, so that many large ones cost time and not memory.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::LocalError;
+use super::frame::{self, Answer, HEADER, Lengths};
+use super::sink::check_path;
+use super::socket::{Peer, Socket, wait};
+use crate::pprof::{DecodeLimits, decode_with_limits};
+use crate::profile::Profile;
+
+/// Connections at once; services on one machine that profile themselves and hand it over.
+const MOST_CONNECTIONS: usize = 64;
+
+/// Profiles that wait for the agent: all of a busy machine's services within one turn of its loop.
+const QUEUE: usize = 64;
+
+/// From a message's first byte to its last.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Read at once.
+const CHUNK: usize = 64 << 10;
+
+/// What a profile may hold: ten minutes of a large service, a small part of what a file may.
+const LIMITS: DecodeLimits = DecodeLimits {
+    decompressed_bytes: 128 << 20,
+    samples: 500_000,
+    locations: 500_000,
+    functions: 500_000,
+    mappings: 20_000,
+    strings: 1_000_000,
+    sample_types: 16,
+    comments: 1_000,
+};
+
+/// One profile that somebody handed over.
+#[derive(Debug)]
+pub struct Received {
+    /// The profile. Samples carry the service's name where the sender told it.
+    pub profile: Profile,
+    /// The resource's attributes, as the sender told them.
+    pub resource: Vec<(String, String)>,
+    /// Who sent it, as the kernel knows it.
+    pub from: Peer,
+}
+
+/// What happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReceiverCounts {
+    /// Profiles taken.
+    pub taken: u64,
+    /// Messages that could not be read; each ended its connection.
+    pub malformed: u64,
+    /// Profiles for which there was no room, because they were not collected in time.
+    pub no_room: u64,
+    /// Connections of other users, ended at once.
+    pub strangers: u64,
+    /// Connections over the most that are held, ended at once.
+    pub too_many: u64,
+}
+
+/// Takes profiles from the processes beside it until it is dropped; then the socket's file is removed.
+#[derive(Debug)]
+pub struct LocalReceiver {
+    path: PathBuf,
+    identity: (u64, u64),
+    received: Receiver<Received>,
+    shared: Arc<Shared>,
+    /// Dropping it wakes every thread.
+    stop: Option<UnixStream>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    counts: Mutex<ReceiverCounts>,
+    decoding: Mutex<()>,
+    /// Readable once the receiver is dropped.
+    stopped: UnixStream,
+}
+
+impl Shared {
+    fn count(&self, change: impl FnOnce(&mut ReceiverCounts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl LocalReceiver {
+    /// Listens at a path. A socket that a killed agent left there is replaced; one that is listened on is not. The file
+    /// is its owner's alone.
+    ///
+    /// Errors: [`LocalError`], which says what to change.
+    pub fn bind(path: impl Into<PathBuf>) -> Result<LocalReceiver, LocalError> {
+        let path = path.into();
+        check_path(&path)?;
+        make_room(&path)?;
+        let io = |source| LocalError::io(&path, source);
+        let listener =
+            Socket::listen(&path, MOST_CONNECTIONS as i32).map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => LocalError::InUse { path: path.clone() },
+                _ => io(error),
+            })?;
+        let metadata = std::fs::symlink_metadata(&path).map_err(io)?;
+        let (stop, stopped) = UnixStream::pair().map_err(io)?;
+        let shared = Arc::new(Shared { counts: Mutex::default(), decoding: Mutex::default(), stopped });
+        let (queue, received) = mpsc::sync_channel(QUEUE);
+        let serving = Arc::clone(&shared);
+        let accepting = std::thread::Builder::new()
+            .name("receiving".into())
+            .spawn(move || accept(&listener, &serving, &queue))
+            .map_err(io)?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(LocalReceiver { path, identity, received, shared, stop: Some(stop), accepting: Some(accepting) })
+    }
+
+    /// The next profile, waiting for so long at most.
+    pub fn next(&self, timeout: Duration) -> Option<Received> {
+        match self.received.recv_timeout(timeout) {
+            Ok(received) => Some(received),
+            Err(RecvTimeoutError::Timeout) => None,
+            // The threads ended on their own; nothing comes any more, and the caller's pace must stay.
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::park_timeout(timeout);
+                None
+            }
+        }
+    }
+
+    /// What happened since the start.
+    pub fn counts(&self) -> ReceiverCounts {
+        *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for LocalReceiver {
+    fn drop(&mut self) {
+        self.stop = None;
+        // Another agent's socket may have taken the place of ours.
+        let is_ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if is_ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
+
+/// Removes what a killed agent left at the path.
+fn make_room(path: &Path) -> Result<(), LocalError> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(LocalError::io(path, error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(LocalError::NoSocket { path: path.to_owned() });
+        }
+        Ok(_) => {}
+    }
+    match Socket::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(|error| LocalError::io(path, error))
+        }
+        Ok(_) => Err(LocalError::InUse { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(LocalError::InUse { path: path.to_owned() })
+        }
+        Err(error) => Err(LocalError::io(path, error)),
+    }
+}
+
+fn accept(listener: &Socket, shared: &Arc<Shared>, queue: &SyncSender<Received>) {
+    let mut serving: Vec<JoinHandle<()>> = Vec::new();
+    loop {
+        match wait(&[(listener.as_fd(), libc::POLLIN), (shared.stopped.as_fd(), libc::POLLIN)], None) {
+            Ok([_, true]) | Err(_) => break,
+            Ok([ready, false]) if !ready => continue,
+            Ok(_) => {}
+        }
+        serving.retain(|thread| !thread.is_finished());
+        let socket = match listener.accept() {
+            Ok(socket) => socket,
+            Err(error) if is_out_of_descriptors(&error) => {
+                // The connection stays in the queue; without a pause this would be a busy circle.
+                let pause = Instant::now() + Duration::from_millis(100);
+                let _ = wait(&[(shared.stopped.as_fd(), libc::POLLIN)], Some(pause));
+                continue;
+            }
+            // The other side was gone again.
+            Err(_) => continue,
+        };
+        match socket.peer() {
+            Ok(peer) if !peer.is_trusted() => shared.count(|counts| counts.strangers += 1),
+            Ok(_) if serving.len() >= MOST_CONNECTIONS => shared.count(|counts| counts.too_many += 1),
+            Ok(peer) => {
+                let (shared, queue) = (Arc::clone(shared), queue.clone());
+                let connection = Connection { socket, peer, shared, queue };
+                // A connection that gets no thread is ended, and its sender told by that.
+                let thread = std::thread::Builder::new().name("receiving".into());
+                serving.extend(thread.spawn(move || connection.serve()));
+            }
+            Err(_) => {}
+        }
+    }
+    for thread in serving {
+        let _ = thread.join();
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+struct Connection {
+    socket: Socket,
+    peer: Peer,
+    shared: Arc<Shared>,
+    queue: SyncSender<Received>,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The other side hung up between two messages, or the receiver is dropped.
+    Quiet,
+    /// What came is no message, or ends in the midst of one.
+    Malformed,
+}
+
+impl Connection {
+    fn serve(self) {
+        loop {
+            let (answer, goes_on) = match self.message() {
+                Ok(received) => match self.queue.try_send(received) {
+                    Ok(()) => {
+                        self.shared.count(|counts| counts.taken += 1);
+                        (Answer::Taken, true)
+                    }
+                    Err(TrySendError::Full(_)) => {
+                        self.shared.count(|counts| counts.no_room += 1);
+                        (Answer::Busy, true)
+                    }
+                    Err(TrySendError::Disconnected(_)) => return,
+                },
+                Err(End::Malformed) => {
+                    self.shared.count(|counts| counts.malformed += 1);
+                    (Answer::Refused, false)
+                }
+                Err(End::Quiet) => return,
+            };
+            let answered = self.socket.send_all(&[answer.byte()], Instant::now() + MESSAGE_TIMEOUT);
+            if answered.is_err() || !goes_on {
+                return;
+            }
+        }
+    }
+
+    fn message(&self) -> Result<Received, End> {
+        // Between two messages there is no hurry: windows are seconds to minutes long.
+        let stopped = self.shared.stopped.as_fd();
+        match wait(&[(self.socket.as_fd(), libc::POLLIN), (stopped, libc::POLLIN)], None) {
+            Ok([_, false]) => {}
+            Ok([_, true]) | Err(_) => return Err(End::Quiet),
+        }
+        let deadline = Instant::now() + MESSAGE_TIMEOUT;
+        let mut header = [0; HEADER];
+        let first = self.socket.receive(&mut header, deadline).map_err(|_| End::Quiet)?;
+        if first == 0 {
+            return Err(End::Quiet);
+        }
+        self.fill(&mut header[first..], deadline)?;
+        let lengths = frame::lengths(&header).map_err(|_| End::Malformed)?;
+        self.body(lengths, deadline)
+    }
+
+    fn body(&self, lengths: Lengths, deadline: Instant) -> Result<Received, End> {
+        let resource = self.bytes(lengths.resource, deadline)?;
+        let resource = frame::resource(&resource).map_err(|_| End::Malformed)?;
+        let encoded = self.bytes(lengths.profile, deadline)?;
+        let profile = {
+            let _turn = self.shared.decoding.lock().unwrap_or_else(PoisonError::into_inner);
+            decode_with_limits(&encoded, &LIMITS).map_err(|_| End::Malformed)?
+        };
+        Ok(Received { profile, resource, from: self.peer })
+    }
+
+    /// So many bytes; memory grows with what came, not with what was announced.
+    fn bytes(&self, length: usize, deadline: Instant) -> Result<Vec<u8>, End> {
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            let (begin, chunk) = (bytes.len(), CHUNK.min(length - bytes.len()));
+            bytes.resize(begin + chunk, 0);
+            self.fill(&mut bytes[begin..], deadline)?;
+        }
+        Ok(bytes)
+    }
+
+    fn fill(&self, mut into: &mut [u8], deadline: Instant) -> Result<(), End> {
+        while !into.is_empty() {
+            let ready = [(self.socket.as_fd(), libc::POLLIN), (self.shared.stopped.as_fd(), libc::POLLIN)];
+            match wait(&ready, Some(deadline)) {
+                Ok([_, true]) | Err(_) => return Err(End::Quiet),
+                Ok([false, false]) => return Err(End::Malformed),
+                Ok([true, false]) => {}
+            }
+            match self.socket.receive(into, deadline) {
+                Ok(0) | Err(_) => return Err(End::Malformed),
+                Ok(received) => into = &mut into[received..],
+            }
+        }
+        Ok(())
+    }
+}

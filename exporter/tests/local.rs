@@ -1,0 +1,266 @@
+//! The way to a local agent: what arrives, what is counted, what hostile senders can do.
+
+mod fixture;
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use spanprof_exporter::local::{LocalError, LocalReceiver, LocalSink, Received, ReceiverCounts};
+use spanprof_exporter::pprof::{encode, encode_uncompressed};
+use spanprof_exporter::{Label, Profile, SampleKey, SampleKind, label};
+
+/// Longer than anything here takes, so that a slow machine changes nothing.
+const LONG: Duration = Duration::from_secs(60);
+
+fn socket(directory: &tempfile::TempDir) -> PathBuf {
+    directory.path().join("agent.sock")
+}
+
+fn resource() -> Vec<(String, String)> {
+    vec![
+        (label::SERVICE_NAME.to_owned(), "billing".to_owned()),
+        ("service.version".to_owned(), "1.2".to_owned()),
+    ]
+}
+
+fn in_time() -> Instant {
+    Instant::now() + LONG
+}
+
+fn bound() -> (tempfile::TempDir, LocalReceiver) {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = LocalReceiver::bind(socket(&directory)).unwrap();
+    (directory, receiver)
+}
+
+fn small() -> Profile {
+    let mut profile = Profile::default();
+    let (stack, labels) = (profile.intern_stack(vec![]), profile.intern_labels(vec![]));
+    profile.add(SampleKey { stack, labels, kind: SampleKind::Suspended }, 7, 1);
+    profile
+}
+
+#[test]
+fn profiles_arrive_with_their_resource_and_their_sender() {
+    let (_directory, receiver) = bound();
+    let mut sink = LocalSink::new(receiver.path()).unwrap();
+    let profile = fixture::profile_with_tasks();
+    assert!(sink.send(&profile, &resource(), in_time()).unwrap() > 100);
+    sink.send(&small(), &resource(), in_time()).unwrap();
+    let Received { profile: read, resource: of, from } = receiver.next(LONG).unwrap();
+    assert_eq!(of, resource());
+    assert_eq!(from.pid as u32, std::process::id());
+    for kind in SampleKind::ALL {
+        assert_eq!(read.total(kind), profile.total(kind));
+    }
+    // Samples that named their service keep it; those that did not get the resource's.
+    let services = |profile: &Profile| {
+        let sets = profile.samples().into_iter().map(|(key, _)| profile.labels(key.labels).to_vec());
+        let service =
+            |set: Vec<Label>| set.into_iter().find(|label| &*label.key == "service.name").unwrap().value;
+        sets.map(|set| service(set).as_text().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(services(&read).iter().all(|service| service != "billing"));
+    assert_eq!(services(&receiver.next(LONG).unwrap().profile), ["billing"]);
+    assert_eq!(receiver.counts(), ReceiverCounts { taken: 2, ..ReceiverCounts::default() });
+}
+
+#[test]
+fn the_socket_is_the_owner_s_alone_and_gone_at_the_end() {
+    let (directory, receiver) = bound();
+    let mode = std::fs::metadata(receiver.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(matches!(LocalReceiver::bind(socket(&directory)), Err(LocalError::InUse { .. })));
+    drop(receiver);
+    assert!(!socket(&directory).exists());
+
+    // What a killed agent left is replaced; what is no socket is not.
+    drop(UnixListener::bind(socket(&directory)).unwrap());
+    assert!(socket(&directory).exists());
+    drop(LocalReceiver::bind(socket(&directory)).unwrap());
+    let file = directory.path().join("notes.txt");
+    std::fs::write(&file, "mine").unwrap();
+    assert!(matches!(LocalReceiver::bind(&file), Err(LocalError::NoSocket { .. })));
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "mine");
+    // Another's socket in our place stays.
+    let receiver = LocalReceiver::bind(socket(&directory)).unwrap();
+    std::fs::remove_file(socket(&directory)).unwrap();
+    let other = LocalReceiver::bind(socket(&directory)).unwrap();
+    drop(receiver);
+    assert!(socket(&directory).exists());
+    drop(other);
+}
+
+#[test]
+fn an_agent_may_come_later_and_be_restarted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sink = LocalSink::new(socket(&directory)).unwrap();
+    let error = sink.send(&small(), &resource(), in_time()).unwrap_err();
+    assert!(matches!(error, LocalError::NobodyListens { .. }), "{error}");
+    assert!(error.to_string().contains("spanprof attach --receive"), "{error}");
+    for _ in 0..3 {
+        let receiver = LocalReceiver::bind(socket(&directory)).unwrap();
+        // The connection that was kept from before is dead: the profile goes over a new one.
+        sink.send(&small(), &resource(), in_time()).unwrap();
+        assert_eq!(receiver.next(LONG).unwrap().profile.total(SampleKind::Suspended), 7);
+        assert_eq!(receiver.counts().taken, 1);
+    }
+}
+
+#[test]
+fn an_agent_that_does_not_collect_says_so_and_the_sender_stays_connected() {
+    let (_directory, receiver) = bound();
+    let mut sink = LocalSink::new(receiver.path()).unwrap();
+    let sent = (0..100).map(|_| sink.send(&small(), &[], in_time())).collect::<Vec<_>>();
+    let busy = sent.iter().filter(|sent| matches!(sent, Err(LocalError::Busy))).count() as u64;
+    let taken = sent.iter().filter(|sent| sent.is_ok()).count() as u64;
+    assert!(busy > 0 && taken > 0 && busy + taken == 100, "{busy} {taken}");
+    assert_eq!(receiver.counts(), ReceiverCounts { taken, no_room: busy, ..ReceiverCounts::default() });
+    assert!(receiver.next(LONG).is_some());
+    assert!(sink.send(&small(), &[], in_time()).is_ok(), "there is room again");
+}
+
+#[test]
+fn a_listener_that_never_answers_costs_no_more_than_the_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    // Takes connections into its queue and neither reads nor answers.
+    let _listener = UnixListener::bind(socket(&directory)).unwrap();
+    let mut sink = LocalSink::new(socket(&directory)).unwrap();
+    let error = sink.send(&small(), &[], Instant::now() + Duration::from_millis(20)).unwrap_err();
+    assert!(matches!(error, LocalError::TimedOut), "{error}");
+    // A message larger than the socket's buffer can't even be sent.
+    let mut large = small();
+    large.comments =
+        (0..40_000).map(|n: u64| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    assert!(encode(&large).len() > 300_000);
+    let error = sink.send(&large, &[], Instant::now() + Duration::from_millis(20)).unwrap_err();
+    assert!(matches!(error, LocalError::TimedOut), "{error}");
+}
+
+#[test]
+fn a_listener_of_another_protocol_is_told_from_an_agent() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(socket(&directory)).unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let mut sink = LocalSink::new(socket(&directory)).unwrap();
+    let error = sink.send(&small(), &[], in_time()).unwrap_err();
+    assert!(matches!(error, LocalError::NotOurs { .. }), "{error}");
+    drop(sink);
+    answering.join().unwrap();
+}
+
+#[test]
+fn paths_that_can_t_name_a_socket_are_refused_at_once() {
+    let long = format!("/tmp/{}", "x".repeat(120));
+    for path in ["", long.as_str(), "a\0b"] {
+        assert!(matches!(LocalSink::new(path), Err(LocalError::BadPath { .. })), "{path:?}");
+        assert!(matches!(LocalReceiver::bind(path), Err(LocalError::BadPath { .. })), "{path:?}");
+    }
+}
+
+/// Sends bytes as they are, hangs up the sending side, and gives what comes back.
+fn answer_to(path: &Path, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    // The receiver may hang up before it has read all.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+fn message(resource: &[u8], profile: &[u8]) -> Vec<u8> {
+    let lengths = [(resource.len() as u32).to_le_bytes(), (profile.len() as u32).to_le_bytes()].concat();
+    [b"spanprf\x01", &lengths[..], resource, profile].concat()
+}
+
+#[test]
+fn a_malformed_message_ends_its_connection_and_no_other() {
+    let (_directory, receiver) = bound();
+    let mut neighbour = LocalSink::new(receiver.path()).unwrap();
+    neighbour.send(&small(), &[], in_time()).unwrap();
+    let good = message(&[], &encode(&small()));
+    assert_eq!(answer_to(receiver.path(), &good), b"+");
+    assert_eq!(answer_to(receiver.path(), &[&good[..], &good[..]].concat()), b"++");
+    let mut announced = good.clone();
+    announced[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+    let bomb = {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&vec![0; 129 << 20]).unwrap();
+        gzip.finish().unwrap()
+    };
+    let hostile: Vec<(&str, Vec<u8>)> = vec![
+        ("another protocol", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+        ("another version", [b"spanprf\x02", &good[8..]].concat()),
+        ("too much announced", announced),
+        ("a resource that is none", message(&[0xff; 9], &encode(&small()))),
+        ("a profile that is none", message(&[], b"not a profile at all")),
+        ("no profile", message(&[], &[])),
+        ("cut in the header", good[..9].to_vec()),
+        ("cut in the profile", good[..good.len() - 1].to_vec()),
+        ("a bomb", message(&[], &bomb)),
+    ];
+    for (number, (what, bytes)) in hostile.iter().enumerate() {
+        assert_eq!(answer_to(receiver.path(), bytes), b"!", "{what}");
+        assert_eq!(receiver.counts().malformed, number as u64 + 1, "{what}");
+    }
+    assert_eq!(answer_to(receiver.path(), b""), b"", "a look is no message");
+    neighbour.send(&small(), &[], in_time()).unwrap();
+    assert_eq!((receiver.counts().taken, receiver.counts().malformed), (5, hostile.len() as u64));
+}
+
+#[test]
+fn connections_are_bounded_and_stalling_ones_don_t_hold_up_the_end() {
+    let (_directory, receiver) = bound();
+    // Each begins a message and never goes on; the receiver has seen it when it has counted the one after the last.
+    let mut stalling: Vec<_> = (0..64).map(|_| UnixStream::connect(receiver.path()).unwrap()).collect();
+    for stream in &mut stalling {
+        stream.write_all(b"spanprf").unwrap();
+    }
+    let mut refused = UnixStream::connect(receiver.path()).unwrap();
+    refused.set_read_timeout(Some(LONG)).unwrap();
+    assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
+    assert_eq!(receiver.counts().too_many, 1);
+    // Hangs here if a connection's thread does not hear of the end.
+    drop(receiver);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever comes, the receiver answers or hangs up, counts it once, and goes on to serve others.
+    #[test]
+    fn hostile_bytes_end_their_connection_only(
+        noise in prop::collection::vec(any::<u8>(), 0..300),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        how in 0..3_u8,
+    ) {
+        let (_directory, receiver) = bound();
+        let mut bytes = match how {
+            0 => noise,
+            1 => message(&[], &encode_uncompressed(&fixture::profile_with_tasks())),
+            _ => message(&[0x0a, 0x04, 0x0a, 0x02, b'a', b'b'], &encode(&small())),
+        };
+        for (index, byte) in damage {
+            if !bytes.is_empty() {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+        }
+        let answer = answer_to(receiver.path(), &bytes);
+        prop_assert!(answer.iter().all(|byte| b"+!~".contains(byte)));
+        let counts = receiver.counts();
+        prop_assert_eq!(counts.taken + counts.malformed, answer.len() as u64);
+        let mut sink = LocalSink::new(receiver.path()).unwrap();
+        prop_assert!(sink.send(&small(), &[], in_time()).is_ok());
+    }
+}
