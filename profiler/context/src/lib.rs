@@ -3,7 +3,8 @@
 //! A service publishes, per thread, the trace and span that it is working on; a profiler outside reads them
 //! while the thread is interrupted. The layouts are OpenTelemetry's, so that any writer works with any reader:
 //!
-//! * **Thread context** (OTEP 4947): [`record`] holds the layout and a parser, [`thread`] the writer.
+//! * **Thread context** (OTEP 4947): [`record`] holds the layout and a parser, [`thread`] the writer,
+//!   [`reading`] what a signal handler or sampler within the process sees.
 //! * **Process context** (OTEP 4719): [`process`] publishes and reads the process-wide half: the resource
 //!   (service name, …) and how to read the threads' records.
 //! * [`locate`] finds, from outside, where a process keeps its threads' records, for our writer and for others.
@@ -34,7 +35,7 @@ pub mod locate;
 pub mod maps;
 pub mod memory;
 pub mod process;
-mod reading;
+pub mod reading;
 pub mod record;
 mod slot;
 pub mod thread;

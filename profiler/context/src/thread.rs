@@ -21,7 +21,7 @@
 //! know then.
 //!
 //! No function of the writer allocates, locks or calls the kernel, but for one clock read at a thread's first use. None may
-//! be called from a signal handler: it might interrupt itself. For handlers there is [`read_slot`].
+//! be called from a signal handler: it might interrupt itself. For handlers there is [`reading`](crate::reading).
 
 use std::marker::PhantomData;
 use std::mem;
@@ -33,10 +33,6 @@ use crate::ids::{SpanContext, SpanId, TraceId};
 use crate::reading::whole_entries;
 use crate::record::{MAXIMUM_ATTRIBUTES_SIZE, VALID};
 use crate::slot::{self, Block, State};
-
-pub use crate::reading::{
-    RECORD_DISTANCE, SLOT_COPY_SIZE, Snapshot, read_slot, static_offset, thread_pointer,
-};
 
 /// Publishes a span without attributes for the calling thread. An invalid one (an id all zero) clears.
 #[inline]
