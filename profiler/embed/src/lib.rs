@@ -91,6 +91,8 @@ mod settings;
 mod tracing_layer;
 
 pub use agent::{Agent, AgentBuilder, StartError};
+#[cfg(feature = "await-points")]
+pub use await_points::{Watch, WatchExt, watch};
 #[cfg(feature = "opentelemetry")]
 pub use observer::with_attributes;
 pub use publish::Guard;

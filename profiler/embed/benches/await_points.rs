@@ -1,0 +1,152 @@
+//! What watching adds to a suspension: nanoseconds over the bare future.
+//!
+//!     cargo bench -p spanprof --no-default-features --features await-points --bench await_points
+//!
+//! Everything a suspension has is in: Pending with a kept waker, the wake-up, the next poll, and somebody who drains
+//! ten times a second. Each turn measures bare and watched one after the other; figures are medians over the turns of
+//! a best-of-loops. Chain ids can't be taken out, so the last column says what a chain's length adds.
+
+use std::future::{Future, poll_fn};
+use std::hint::black_box;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use spanprof::await_points::{WatchExt, drain, lost, set_recording};
+
+const TURNS: usize = 21;
+/// Short loops and many: on a busy machine some run undisturbed.
+const LOOPS: usize = 60;
+const ROUNDS: u32 = 5_000;
+
+/// Never ready; keeps a waker at each poll and wakes by it.
+fn suspends() -> impl Future<Output = ()> {
+    let mut kept: Option<Waker> = None;
+    poll_fn(move |context| {
+        let waker = kept.insert(context.waker().clone());
+        black_box(&*waker).wake_by_ref();
+        Poll::Pending
+    })
+}
+
+/// The same, below a number of boxed async functions.
+fn below(depth: usize) -> Pin<Box<dyn Future<Output = ()>>> {
+    async fn inner(depth: usize) {
+        below(depth - 1).await;
+        black_box(depth);
+    }
+    if depth == 0 { Box::pin(suspends()) } else { Box::pin(inner(depth)) }
+}
+
+/// Branches that all keep a waker at each poll; the last one wakes.
+fn branches(number: usize) -> impl Future<Output = ()> {
+    let mut kept: Vec<Option<Waker>> = vec![None; number];
+    poll_fn(move |context| {
+        for branch in &mut kept {
+            *branch = Some(black_box(context.waker()).clone());
+        }
+        black_box(kept[number - 1].as_ref()).map(Waker::wake_by_ref);
+        Poll::Pending
+    })
+}
+
+fn per_poll(future: impl Future<Output = ()>) -> f64 {
+    let mut future = Box::pin(future);
+    let waker = tokio_like_waker();
+    let mut context = Context::from_waker(&waker);
+    let mut best = f64::MAX;
+    for _ in 0..LOOPS {
+        let start = Instant::now();
+        for _ in 0..ROUNDS {
+            assert!(black_box(future.as_mut()).poll(&mut context).is_pending());
+        }
+        best = best.min(start.elapsed().as_nanos() as f64 / f64::from(ROUNDS));
+    }
+    best
+}
+
+/// A waker as runtimes have: counted, and not the no-op one, which a compiler sees through.
+fn tokio_like_waker() -> Waker {
+    struct Flag(AtomicBool);
+    impl std::task::Wake for Flag {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.wake_by_ref();
+        }
+
+        fn wake_by_ref(self: &std::sync::Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    Waker::from(std::sync::Arc::new(Flag(AtomicBool::new(false))))
+}
+
+/// Created, polled once, ready: bare and watched.
+fn ready(watched: bool) -> f64 {
+    let waker = tokio_like_waker();
+    let mut context = Context::from_waker(&waker);
+    let mut best = f64::MAX;
+    for _ in 0..LOOPS {
+        let start = Instant::now();
+        for _ in 0..ROUNDS {
+            let is_ready = if watched {
+                std::pin::pin!(black_box(std::future::ready(())).watched()).poll(&mut context).is_ready()
+            } else {
+                std::pin::pin!(black_box(std::future::ready(()))).poll(&mut context).is_ready()
+            };
+            assert!(black_box(is_ready));
+        }
+        best = best.min(start.elapsed().as_nanos() as f64 / f64::from(ROUNDS));
+    }
+    best
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn compare(name: &str, mut bare: impl FnMut() -> f64, mut watched: impl FnMut() -> f64) {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        first.push(bare());
+        second.push(watched());
+    }
+    let differences = first.iter().zip(&second).map(|(bare, watched)| watched - bare).collect();
+    let (bare, watched, difference) = (median(first), median(second), median(differences));
+    println!("{name:<44} {bare:8.1} {watched:8.1} {difference:+8.1}");
+}
+
+fn main() {
+    // The clock changes over to the processor's counter after 50 ms.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(60) {
+        per_poll(suspends().watched());
+    }
+    thread::spawn(|| {
+        loop {
+            thread::sleep(Duration::from_millis(100));
+            drain(&mut |suspension| {
+                black_box(suspension);
+            });
+        }
+    });
+    let _span = spanprof::enter([1; 16], [2; 8]);
+    println!("{:<44} {:>8} {:>8} {:>8}", "ns per suspension, in a span", "bare", "watched", "adds");
+    compare("suspend, wake, poll again", || per_poll(suspends()), || per_poll(suspends().watched()));
+    for depth in [8, 32] {
+        let name = format!("the same {depth} boxed async functions deep");
+        compare(&name, || per_poll(below(depth)), || per_poll(below(depth).watched()));
+    }
+    compare("20 branches, one wakes", || per_poll(branches(20)), || per_poll(branches(20).watched()));
+    compare(
+        "a watch in a watch, 8 functions deep",
+        || per_poll(below(8).watched()),
+        || per_poll(below(8).watched().watched()),
+    );
+    compare("ready at the first poll", || ready(false), || ready(true));
+    set_recording(false);
+    compare("recording turned off", || per_poll(suspends()), || per_poll(suspends().watched()));
+    println!("{:?}", lost());
+}

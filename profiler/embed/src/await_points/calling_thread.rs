@@ -1,0 +1,68 @@
+//! Who the calling thread is, and which span it works on.
+
+use std::cell::Cell;
+use std::ptr;
+
+use spanprof_context::SpanContext;
+
+thread_local! {
+    /// The kernel's thread id, 0 until asked for. A constant without destructor: reachable until the thread is gone.
+    static ID: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Tells live threads apart; the cheapest that does.
+#[inline]
+pub(super) fn identity() -> usize {
+    ID.with(|id| ptr::from_ref(id).addr())
+}
+
+/// The kernel's thread id.
+#[inline]
+pub(super) fn id() -> u32 {
+    ID.with(|id| {
+        if id.get() == 0 {
+            id.set(ask());
+        }
+        id.get()
+    })
+}
+
+#[cfg(not(miri))]
+#[cold]
+fn ask() -> u32 {
+    // SAFETY: no arguments, no failure.
+    unsafe { libc::gettid() as u32 }
+}
+
+/// The interpreter's threads are numbered by us.
+#[cfg(miri)]
+fn ask() -> u32 {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
+
+/// The span that the calling thread publishes.
+#[cfg(not(miri))]
+#[inline]
+pub(super) fn span() -> Option<SpanContext> {
+    spanprof_context::thread::current()
+}
+
+/// The span that the calling thread publishes, with its attributes as encoded; see
+/// [`current_with_attributes`](spanprof_context::thread::current_with_attributes).
+#[cfg(not(miri))]
+#[inline]
+pub(super) fn span_with_attributes(attributes: &mut [u8]) -> Option<(SpanContext, usize)> {
+    spanprof_context::thread::current_with_attributes(attributes)
+}
+
+/// The interpreter doesn't know the instructions that reach the slot.
+#[cfg(miri)]
+pub(super) fn span() -> Option<SpanContext> {
+    None
+}
+
+#[cfg(miri)]
+pub(super) fn span_with_attributes(_: &mut [u8]) -> Option<(SpanContext, usize)> {
+    None
+}

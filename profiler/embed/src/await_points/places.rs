@@ -1,0 +1,206 @@
+//! Which chain of functions a task waits in, exactly, without unwinding at every suspension.
+//!
+//! A chain is known by its depth (from the root's frame down to the waker's clone) and by the return addresses on the
+//! stack. The first time one is seen the stack is walked, and *where* each return address lay is remembered. From then
+//! on the same depth and the same values at all these addresses are the same chain: a function's frame has one size at
+//! one return address, so if the innermost address is right, so is the place of the next, and so on to the root; the
+//! depth closes the sum. Checked from the leaf on, so that only words that calls have written are read.
+//!
+//! Refused: unwinding each time (250–940 ns with a cache of rules, for 22 frames), frame pointers (nobody's std has
+//! them all the way), a sample of the chains (a rare slow place is what one looks for).
+//!
+//! Chains are few and for good: they live until the program ends, at most [`MAXIMUM_SLOTS`] return addresses together.
+//! All threads share them; each thread has its own short list of those that it met last.
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::walk::{self, MAXIMUM_FRAMES, Slot};
+use super::{clock, losses};
+
+/// About 1.5 MB. A service with 300 places of 25 frames uses a ninth.
+const MAXIMUM_SLOTS: usize = 65_536;
+
+const BUCKETS: usize = 1024;
+
+/// A chain of return addresses.
+#[derive(Debug)]
+pub(super) struct Place {
+    depth: usize,
+    slots: Box<[Slot]>,
+    addresses: Box<[u64]>,
+    next: *const Place,
+}
+
+// SAFETY: never changed once it is shared; `next` leads to a place that lives as long as the program.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
+
+impl Place {
+    fn new(depth: usize, slots: &[Slot]) -> Self {
+        // The last one leads into the watch's own frame, which is checked but no part of the chain.
+        let addresses = slots[..slots.len() - 1].iter().map(|slot| slot.return_address as u64 - 1).collect();
+        Self { depth, slots: slots.into(), addresses, next: ptr::null() }
+    }
+
+    /// Addresses inside the calls, leaf first.
+    pub(super) fn addresses(&self) -> &[u64] {
+        &self.addresses
+    }
+
+    /// Whether the calling thread is here, with its root at an address.
+    ///
+    /// # Safety
+    /// The calling thread's stack reaches from the root down by this place's depth.
+    #[inline]
+    unsafe fn is_here(&self, root: usize) -> bool {
+        self.slots.iter().all(|slot| {
+            // SAFETY: the slot lies within the depth, by the caller's promise on this thread's stack.
+            unsafe { walk::stack_word(root - slot.below_root) == slot.return_address }
+        })
+    }
+}
+
+/// Chains by their depth; each list only ever grows at its front.
+static PLACES: [AtomicPtr<Place>; BUCKETS] = [const { AtomicPtr::new(ptr::null_mut()) }; BUCKETS];
+
+/// Return addresses kept so far, and the right to add.
+static KEPT: Mutex<usize> = Mutex::new(0);
+
+const SETS: usize = 32;
+const WAYS: usize = 8;
+
+/// A thread's latest places, and how much it may walk.
+pub(super) struct Finder {
+    latest: [[Cell<Option<&'static Place>>; WAYS]; SETS],
+    /// Nanoseconds of walking that are paid for.
+    credit: Cell<u64>,
+    credited_at: Cell<u64>,
+}
+
+/// Walking takes at most this share of a thread's time, …
+const WALKED_SHARE: u64 = 50;
+/// … after a start in which it may take so many nanoseconds: some thousand places.
+const MAXIMUM_CREDIT: u64 = 30_000_000;
+
+impl Finder {
+    pub(super) const fn new() -> Self {
+        Self {
+            latest: [const { [const { Cell::new(None) }; WAYS] }; SETS],
+            credit: Cell::new(MAXIMUM_CREDIT),
+            credited_at: Cell::new(0),
+        }
+    }
+
+    /// The calling thread's place: the chain of return addresses from `low` up to `root`, or `None` if it is unknown.
+    ///
+    /// # Safety
+    /// Both are addresses of objects in live frames of the calling thread, `low` in an inner one.
+    #[inline]
+    pub(super) unsafe fn find(&self, low: usize, root: usize) -> Option<&'static Place> {
+        let depth = root.wrapping_sub(low);
+        let set = &self.latest[spread(depth) % SETS];
+        for way in 0..WAYS {
+            let Some(place) = set[way].get() else { break };
+            // SAFETY: of this depth, so within the caller's promise.
+            if place.depth == depth && unsafe { place.is_here(root) } {
+                // Towards the front by one: places that come in turn settle there without pushing each other out.
+                if way > 0 {
+                    set[way].swap(&set[way - 1]);
+                }
+                return Some(place);
+            }
+        }
+        // SAFETY: the caller's promise.
+        let place = unsafe { self.find_elsewhere(low, root, depth) };
+        if let Some(place) = place {
+            let free = set.iter().position(|way| way.get().is_none()).unwrap_or(WAYS - 1);
+            set[free].set(Some(place));
+        }
+        place
+    }
+
+    /// Among all threads' places, else by a walk.
+    ///
+    /// # Safety
+    /// As for [`find`](Finder::find).
+    #[cold]
+    unsafe fn find_elsewhere(&self, low: usize, root: usize, depth: usize) -> Option<&'static Place> {
+        let bucket = &PLACES[spread(depth) % BUCKETS];
+        // SAFETY: the caller's promise.
+        if let Some(place) = unsafe { find_known(bucket, root, depth) } {
+            return Some(place);
+        }
+        if !cfg!(all(target_arch = "x86_64", not(miri))) {
+            return None;
+        }
+        let place = self.walk(low, root).and_then(|place| keep(bucket, place));
+        if place.is_none() {
+            losses::place();
+        }
+        place
+    }
+
+    fn walk(&self, low: usize, root: usize) -> Option<Place> {
+        let start = clock::now();
+        let earned = start.saturating_sub(self.credited_at.get()) / WALKED_SHARE;
+        let credit = self.credit.get().saturating_add(earned).min(MAXIMUM_CREDIT);
+        self.credited_at.set(start);
+        if credit == 0 {
+            self.credit.set(0);
+            return None;
+        }
+        let mut room = [Slot::default(); MAXIMUM_FRAMES];
+        let place = walk::slots(low, root, &mut room).map(|slots| Place::new(root - low, slots));
+        let taken = clock::now().saturating_sub(start);
+        self.credit.set(credit.saturating_sub(taken));
+        place
+    }
+}
+
+/// # Safety
+/// As for [`Place::is_here`].
+unsafe fn find_known(bucket: &AtomicPtr<Place>, root: usize, depth: usize) -> Option<&'static Place> {
+    let mut next = bucket.load(Ordering::Acquire).cast_const();
+    // SAFETY: null, or a place that was shared for good.
+    while let Some(place) = unsafe { next.as_ref() } {
+        // SAFETY: the caller's promise.
+        if place.depth == depth && unsafe { place.is_here(root) } {
+            return Some(place);
+        }
+        next = place.next;
+    }
+    None
+}
+
+/// Shares a place for good, unless another thread was faster or there is no room.
+fn keep(bucket: &AtomicPtr<Place>, mut place: Place) -> Option<&'static Place> {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = bucket.load(Ordering::Acquire).cast_const();
+    let mut next = first;
+    // SAFETY: null, or a place that was shared for good.
+    while let Some(other) = unsafe { next.as_ref() } {
+        if other.depth == place.depth && other.slots == place.slots {
+            return Some(other);
+        }
+        next = other.next;
+    }
+    if *kept + place.slots.len() > MAXIMUM_SLOTS {
+        return None;
+    }
+    *kept += place.slots.len();
+    place.next = first;
+    let place = Box::leak(Box::new(place));
+    bucket.store(place, Ordering::Release);
+    // SAFETY: never changed from here on, never freed.
+    Some(unsafe { &*ptr::from_mut(place) })
+}
+
+#[inline]
+fn spread(depth: usize) -> usize {
+    // Depths are multiples of 16, more or less.
+    (depth >> 4).wrapping_mul(0x9e37_79b9) >> 16
+}

@@ -1,0 +1,207 @@
+//! What a watched task shares with the wakers that its leaves keep: the runtime's waker and the stamp of the wake-up.
+//!
+//! Allocated at the first clone and used until the runtime gives the task another waker. Nothing in it is locked: the
+//! wake-up that comes first sets one word, time and branch together, by compare-and-exchange from 0; who it was is
+//! written beside it under a tag that names that word. The poll takes both and sets the word back to 0.
+
+use std::cell::UnsafeCell;
+use std::panic::RefUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::task::Waker;
+
+use spanprof_context::{SpanContext, SpanId, TraceId};
+
+use super::notes::Notes;
+use super::{WokenBy, calling_thread, clock};
+
+/// How many numbers a branch can have. 0 stands for none.
+pub(super) const NUMBERS: usize = 64;
+
+#[repr(align(64))]
+pub(super) struct Shared {
+    pub(super) outer: Waker,
+    /// 0, or the first wake-up since the poll began.
+    woken: AtomicU64,
+    by: By,
+    /// Touched by polls and by the watch's end alone.
+    notes: UnsafeCell<Notes>,
+}
+
+// SAFETY: the notes are reached only through `notes`, whose callers hold the one watch exclusively.
+unsafe impl Sync for Shared {}
+// A panic leaves stamps and notes whole: they are plain values, written to the end.
+impl RefUnwindSafe for Shared {}
+
+/// A wake-up: when, and of which branch, in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Woken(u64);
+
+impl Woken {
+    /// In [`clock`]'s nanoseconds, which fill 58 bits after nine years.
+    pub(super) fn at(self) -> u64 {
+        self.0 / NUMBERS as u64
+    }
+
+    pub(super) fn number(self) -> usize {
+        self.0 as usize % NUMBERS
+    }
+}
+
+impl Shared {
+    pub(super) fn new(outer: Waker) -> Self {
+        let notes = UnsafeCell::new(Notes::new());
+        Self { outer, woken: AtomicU64::new(0), by: By::default(), notes }
+    }
+
+    /// # Safety
+    /// The caller has the watch that this belongs to for itself, and lets go of the notes before it calls foreign code.
+    #[expect(clippy::mut_from_ref, reason = "that is what the cell is for")]
+    #[inline]
+    pub(super) unsafe fn notes(&self) -> &mut Notes {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.notes.get() }
+    }
+
+    /// Wakes the task, by a branch's waker.
+    #[inline]
+    pub(super) fn wake(&self, number: usize) {
+        if self.woken.load(Ordering::Relaxed) == 0 {
+            self.stamp(clock::now(), number);
+        }
+        self.outer.wake_by_ref();
+    }
+
+    /// Notes a wake-up unless there was one before.
+    #[inline]
+    pub(super) fn stamp(&self, now: u64, number: usize) {
+        let word = now * NUMBERS as u64 + number as u64;
+        if self.woken.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.by.describe(word);
+        }
+    }
+
+    /// Takes the wake-up that came first since the last call, so that the next one is noted again.
+    #[inline]
+    pub(super) fn take_woken(&self) -> Option<(Woken, Option<WokenBy>)> {
+        let word = self.woken.load(Ordering::Acquire);
+        if word == 0 {
+            return None;
+        }
+        let by = self.by.of(word);
+        // Nobody else writes unless it is 0. One that comes from here on counts for the suspension that follows.
+        self.woken.store(0, Ordering::Release);
+        Some((Woken(word), by))
+    }
+}
+
+/// Who woke. A waker that was fast enough to set the word, then slow to say who it is, may still write while the next
+/// one would: the tag lets only one write at a time, and says of which word the rest speaks.
+#[derive(Default)]
+struct By {
+    tag: AtomicU64,
+    /// Thread id, and above it [`HAS_SPAN`] and the span's flags.
+    thread: AtomicU64,
+    trace_id: [AtomicU64; 2],
+    span_id: AtomicU64,
+}
+
+/// No word: a stamp is at least 1, so a word at least 64.
+const WRITING: u64 = 1;
+const HAS_SPAN: u64 = 1 << 32;
+const FLAGS_SHIFT: u32 = 33;
+
+impl By {
+    #[inline]
+    fn describe(&self, word: u64) {
+        let tag = self.tag.load(Ordering::Relaxed);
+        if tag == WRITING
+            || self.tag.compare_exchange(tag, WRITING, Ordering::Acquire, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+        // A reader that sees any of the following sees the tag above, too.
+        fence(Ordering::Release);
+        let mut thread = u64::from(calling_thread::id());
+        if let Some(span) = calling_thread::span() {
+            thread |= HAS_SPAN | u64::from(span.flags) << FLAGS_SHIFT;
+            let trace_id = u128::from_ne_bytes(span.trace_id.0);
+            self.trace_id[0].store(trace_id as u64, Ordering::Relaxed);
+            self.trace_id[1].store((trace_id >> 64) as u64, Ordering::Relaxed);
+            self.span_id.store(u64::from_ne_bytes(span.span_id.0), Ordering::Relaxed);
+        }
+        self.thread.store(thread, Ordering::Relaxed);
+        self.tag.store(word, Ordering::Release);
+    }
+
+    #[inline]
+    fn of(&self, word: u64) -> Option<WokenBy> {
+        if self.tag.load(Ordering::Acquire) != word {
+            return None;
+        }
+        let thread = self.thread.load(Ordering::Relaxed);
+        let low = self.trace_id[0].load(Ordering::Relaxed);
+        let high = self.trace_id[1].load(Ordering::Relaxed);
+        let span_id = self.span_id.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        if self.tag.load(Ordering::Relaxed) != word {
+            return None;
+        }
+        let span = (thread & HAS_SPAN != 0).then(|| {
+            let trace_id = u128::from(high) << 64 | u128::from(low);
+            SpanContext::new(
+                TraceId(trace_id.to_ne_bytes()),
+                SpanId(span_id.to_ne_bytes()),
+                (thread >> FLAGS_SHIFT) as u8,
+            )
+        });
+        Some(WokenBy { thread: thread as u32, span })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_wake_up_counts_until_it_is_taken() {
+        let shared = Shared::new(Waker::noop().clone());
+        assert_eq!(shared.take_woken(), None);
+        shared.stamp(7, 3);
+        shared.stamp(9, 4);
+        let (woken, by) = shared.take_woken().expect("woken");
+        assert_eq!((woken.at(), woken.number()), (7, 3));
+        assert_eq!(by.map(|by| by.thread), Some(calling_thread::id()));
+        assert_eq!(shared.take_woken(), None);
+        shared.stamp(9, 63);
+        let (woken, _) = shared.take_woken().expect("woken again");
+        assert_eq!((woken.at(), woken.number()), (9, 63));
+    }
+
+    #[test]
+    fn who_woke_is_never_taken_for_another() {
+        let shared = Shared::new(Waker::noop().clone());
+        const ROUNDS: u64 = if cfg!(miri) { 50 } else { 20_000 };
+        std::thread::scope(|scope| {
+            let wakers: Vec<_> = (1..=3)
+                .map(|number| {
+                    let shared = &shared;
+                    scope.spawn(move || {
+                        for round in 0..ROUNDS {
+                            shared.stamp(1 + round, number);
+                            std::hint::spin_loop();
+                        }
+                        (number, calling_thread::id())
+                    })
+                })
+                .collect();
+            let mut seen = Vec::new();
+            while !wakers.iter().all(|waker| waker.is_finished()) {
+                if let Some((woken, Some(by))) = shared.take_woken() {
+                    seen.push((woken.number(), by.thread));
+                }
+            }
+            let threads: Vec<_> = wakers.into_iter().map(|waker| waker.join().expect("no panic")).collect();
+            assert!(seen.iter().all(|wake| threads.contains(wake)), "{threads:?}");
+        });
+    }
+}

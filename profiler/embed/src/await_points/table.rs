@@ -1,0 +1,241 @@
+//! Sums of a thread's suspensions per span, place and waker, since somebody last took them.
+//!
+//! Of fixed size, so that nothing is allocated while suspensions are recorded, and appended to from the front, so that
+//! only pages that were needed take memory. A table that nobody empties fills up; what finds no room is counted.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use super::places::Place;
+use super::{Suspension, WokenBy, losses};
+use spanprof_context::SpanContext;
+
+/// Entries: of one thread, between two drains.
+pub(super) const ENTRIES: usize = 1024;
+/// From here on suspensions that differ by their waker alone share an entry.
+const ENTRIES_BY_WAKER: usize = ENTRIES / 2;
+/// Room for attributes; half of the entries may have some of a usual length.
+const ATTRIBUTES: usize = 32 * 1024;
+/// At most half full, so that searches end soon.
+const INDEX: usize = 2 * ENTRIES;
+
+/// All zero bytes are an empty table.
+pub(super) struct Table {
+    length: usize,
+    attributes_length: usize,
+    /// An entry's number plus one, or 0.
+    index: [u16; INDEX],
+    entries: [MaybeUninit<Entry>; ENTRIES],
+    attributes: [u8; ATTRIBUTES],
+}
+
+/// What is told apart.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    pub(super) span: Option<SpanContext>,
+    pub(super) place: Option<&'static Place>,
+    pub(super) woken_by: Option<WokenBy>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Sums {
+    pub(super) count: u64,
+    pub(super) cancelled: u64,
+    pub(super) suspended: u64,
+    pub(super) ready: u64,
+    pub(super) longest: u64,
+}
+
+struct Entry {
+    key: Key,
+    sums: Sums,
+    /// Where its attributes lie; `None` if there was no room for them.
+    attributes: Option<(u32, u32)>,
+}
+
+impl Key {
+    #[inline]
+    fn is(&self, other: &Key) -> bool {
+        let place = |key: &Key| key.place.map_or(ptr::null(), ptr::from_ref);
+        place(self) == place(other) && self.span == other.span && self.woken_by == other.woken_by
+    }
+
+    #[inline]
+    fn hash(&self) -> usize {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let span = |span: &Option<SpanContext>| span.map_or(0, |span| u64::from_ne_bytes(span.span_id.0));
+        let place = self.place.map_or(0, |place| ptr::from_ref(place).addr() as u64 >> 3);
+        let mut hash = (span(&self.span) ^ place).wrapping_mul(ODD);
+        if let Some(by) = &self.woken_by {
+            hash ^= (span(&by.span) ^ u64::from(by.thread) << 32).wrapping_mul(ODD).rotate_left(17);
+        }
+        (hash ^ hash >> 32).wrapping_mul(ODD) as usize >> (usize::BITS - INDEX.ilog2())
+    }
+}
+
+impl Sums {
+    #[inline]
+    pub(super) fn one(suspended: u64, ready: u64, cancelled: bool) -> Self {
+        Self { count: 1, cancelled: cancelled.into(), suspended, ready, longest: suspended + ready }
+    }
+
+    #[inline]
+    fn add(&mut self, other: &Sums) {
+        self.count += other.count;
+        self.cancelled += other.cancelled;
+        self.suspended += other.suspended;
+        self.ready += other.ready;
+        self.longest = self.longest.max(other.longest);
+    }
+}
+
+impl Table {
+    pub(super) fn boxed() -> Box<Table> {
+        // SAFETY: all zero bytes are an empty table.
+        unsafe { Box::<Table>::new_zeroed().assume_init() }
+    }
+
+    /// Adds to the entry of a key and attributes.
+    #[inline]
+    pub(super) fn add(&mut self, mut key: Key, attributes: &[u8], sums: &Sums) {
+        let found = match self.search(&key, attributes) {
+            Err(_) if self.length >= ENTRIES_BY_WAKER && key.woken_by.is_some() => {
+                losses::waker();
+                key.woken_by = None;
+                self.search(&key, attributes)
+            }
+            found => found,
+        };
+        match found {
+            // SAFETY: entries whose number is in the index have been written.
+            Ok(entry) => unsafe { self.entries[entry].assume_init_mut() }.sums.add(sums),
+            Err(_) if self.length == ENTRIES => losses::suspension(sums.suspended + sums.ready),
+            Err(free) => self.append(free, key, attributes, *sums),
+        }
+    }
+
+    /// The entry's number, or where in the index it belongs.
+    #[inline]
+    fn search(&self, key: &Key, attributes: &[u8]) -> Result<usize, usize> {
+        let mut at = key.hash();
+        loop {
+            let Some(number) = usize::from(self.index[at]).checked_sub(1) else {
+                return Err(at);
+            };
+            // SAFETY: entries whose number is in the index have been written.
+            let entry = unsafe { self.entries[number].assume_init_ref() };
+            if entry.key.is(key) && self.attributes(entry).is_none_or(|kept| kept == attributes) {
+                return Ok(number);
+            }
+            at = (at + 1) % INDEX;
+        }
+    }
+
+    fn append(&mut self, free: usize, key: Key, attributes: &[u8], sums: Sums) {
+        let start = self.attributes_length;
+        let end = start + attributes.len();
+        let kept = self.attributes.get_mut(start..end).map(|room| {
+            room.copy_from_slice(attributes);
+            self.attributes_length = end;
+            (start as u32, end as u32)
+        });
+        if kept.is_none() {
+            losses::attributes();
+        }
+        self.entries[self.length].write(Entry { key, sums, attributes: kept });
+        self.length += 1;
+        self.index[free] = self.length as u16;
+    }
+
+    fn attributes(&self, entry: &Entry) -> Option<&[u8]> {
+        entry.attributes.map(|(start, end)| &self.attributes[start as usize..end as usize])
+    }
+
+    /// Shows all entries and forgets them.
+    pub(super) fn drain(&mut self, visit: &mut dyn FnMut(&Suspension<'_>)) {
+        let length = self.length;
+        for number in 0..length {
+            // SAFETY: entries below the length have been written.
+            let entry = unsafe { self.entries[number].assume_init_ref() };
+            visit(&Suspension {
+                span: entry.key.span,
+                attributes: self.attributes(entry).unwrap_or_default(),
+                place: entry.key.place.map_or(&[], Place::addresses),
+                count: entry.sums.count,
+                cancelled: entry.sums.cancelled,
+                suspended: entry.sums.suspended,
+                ready: entry.sums.ready,
+                longest: entry.sums.longest,
+                woken_by: entry.key.woken_by,
+            });
+        }
+        if length > 0 {
+            self.index.fill(0);
+            self.length = 0;
+            self.attributes_length = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spanprof_context::{SpanId, TraceId};
+
+    fn key(number: u64) -> Key {
+        let span = SpanContext::new(TraceId([1; 16]), SpanId(number.to_ne_bytes()), 0);
+        Key { span: Some(span), place: None, woken_by: None }
+    }
+
+    fn all(table: &mut Table) -> Vec<(u64, Vec<u8>, u64, u64)> {
+        let mut all = Vec::new();
+        table.drain(&mut |suspension| {
+            let span = u64::from_ne_bytes(suspension.span.expect("a span").span_id.0);
+            all.push((span, suspension.attributes.to_vec(), suspension.count, suspension.suspended));
+        });
+        all
+    }
+
+    #[test]
+    fn what_is_equal_adds_up_and_what_differs_stays_apart() {
+        let mut table = Table::boxed();
+        for round in 0..3 {
+            table.add(key(1), b"a", &Sums::one(10 + round, 1, false));
+            table.add(key(1), b"b", &Sums::one(20, 1, false));
+            table.add(key(2), b"", &Sums::one(30, 1, true));
+        }
+        let expected = [(1, b"a".to_vec(), 3, 33), (1, b"b".to_vec(), 3, 60), (2, Vec::new(), 3, 90)];
+        assert_eq!(all(&mut table), expected);
+        assert_eq!(all(&mut table), []);
+        table.add(key(2), b"c", &Sums::one(1, 1, false));
+        assert_eq!(all(&mut table), [(2, b"c".to_vec(), 1, 1)]);
+    }
+
+    #[test]
+    fn a_full_table_gives_up_wakers_first_and_counts_all_that_it_loses() {
+        let mut table = Table::boxed();
+        let woken =
+            |number: u64| Key { woken_by: Some(WokenBy { thread: number as u32, span: None }), ..key(0) };
+        // Other tests may lose at the same time, so the counters say at least what is lost here.
+        let before = super::super::lost();
+        const TURN: u64 = 2 * ENTRIES as u64;
+        for number in 0..TURN {
+            table.add(woken(number), b"", &Sums::one(1, 0, false));
+        }
+        assert_eq!(table.length, ENTRIES_BY_WAKER + 1);
+        for number in 1..=TURN {
+            table.add(key(number), &[7; 100], &Sums::one(1, 0, false));
+        }
+        assert_eq!(table.length, ENTRIES);
+        let after = super::super::lost();
+        let all = all(&mut table);
+        let kept: u64 = all.iter().map(|entry| entry.2).sum();
+        let bare = all.iter().filter(|entry| entry.0 > 0 && entry.1.is_empty()).count() as u64;
+        assert_eq!(kept, TURN + ENTRIES_BY_WAKER as u64 - 1);
+        assert_eq!(bare, kept - TURN - ATTRIBUTES as u64 / 100);
+        assert!(after.suspensions - before.suspensions >= 2 * TURN - kept);
+        assert!(after.nanoseconds - before.nanoseconds >= 2 * TURN - kept);
+        assert!(after.wakers - before.wakers >= TURN - ENTRIES_BY_WAKER as u64);
+        assert!(after.attributes - before.attributes >= bare);
+    }
+}

@@ -1,0 +1,9 @@
+//! Await points against programs that know where and how long they wait.
+#![cfg(all(feature = "await-points", target_arch = "x86_64"))]
+
+mod branches;
+mod places;
+mod runtimes;
+mod seen;
+mod spans;
+mod truth;

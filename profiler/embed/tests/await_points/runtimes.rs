@@ -1,0 +1,127 @@
+//! Many tasks on a real runtime: none is lost, whatever becomes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use spanprof::await_points::WatchExt;
+use tokio::sync::{Barrier, mpsc, oneshot};
+
+use crate::seen::{self, in_span, span};
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
+}
+
+#[test]
+fn no_message_waits_for_a_lost_wake_up() {
+    const PAIRS: usize = 100;
+    const MESSAGES: usize = 500;
+    runtime().block_on(async {
+        let mut receivers = Vec::new();
+        for _ in 0..PAIRS {
+            let (sender, mut receiver) = mpsc::channel(3);
+            let sending = async move {
+                for message in 0..MESSAGES {
+                    sender.send(message).await.unwrap();
+                }
+            };
+            let receiving = async move {
+                let mut sum = 0;
+                while let Some(message) = receiver.recv().await {
+                    sum += message;
+                }
+                sum
+            };
+            tokio::spawn(sending.watched());
+            receivers.push(tokio::spawn(receiving.watched().with_times()));
+        }
+        for receiver in receivers {
+            let (sum, times) = receiver.await.unwrap();
+            assert_eq!(sum, MESSAGES * (MESSAGES - 1) / 2);
+            assert_eq!(times.wall, times.polled + times.suspended + times.ready);
+        }
+    });
+}
+
+#[test]
+fn cancelled_and_aborted_tasks_end_their_waits() {
+    const TASKS: u64 = 5_000;
+    runtime().block_on(async {
+        for number in 0..TASKS {
+            let (sender, receiver) = oneshot::channel::<()>();
+            let (started, waits) = oneshot::channel();
+            let handler = async move {
+                let _ = started.send(());
+                let _ = receiver.await;
+            };
+            let task = tokio::spawn(in_span(span(40, 1), handler).watched());
+            waits.await.unwrap();
+            if number % 2 == 0 {
+                task.abort();
+                let _ = task.await;
+            } else {
+                drop(sender);
+                task.await.unwrap();
+            }
+        }
+    });
+    // A task that is aborted, or hears of its sender's end, while its first poll isn't over, never waits.
+    let count = AtomicU64::new(0);
+    let lost = spanprof::await_points::lost();
+    spanprof::await_points::drain(&mut |suspension| {
+        if suspension.span == Some(span(40, 1)) {
+            count.fetch_add(suspension.count, Ordering::Relaxed);
+            assert!(suspension.cancelled <= TASKS / 2);
+        }
+    });
+    assert!(count.into_inner() <= TASKS);
+    assert_eq!(lost.places, 0);
+}
+
+#[test]
+fn panics_leave_the_runtime_and_the_account_alone() {
+    const TASKS: usize = 500;
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload().downcast_ref::<&str>() != Some(&"as asked") {
+            before(info);
+        }
+    }));
+    runtime().block_on(async {
+        let barrier = Arc::new(Barrier::new(TASKS));
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let barrier = barrier.clone();
+                let handler = async move {
+                    barrier.wait().await;
+                    std::panic::panic_any("as asked");
+                };
+                tokio::spawn(in_span(span(41, 1), handler).watched())
+            })
+            .collect();
+        for task in tasks {
+            assert!(task.await.unwrap_err().is_panic());
+        }
+    });
+    // All but the one that came last waited, once.
+    let seen = seen::of(41, TASKS as u64 - 1);
+    assert!(seen.iter().all(|seen| seen.cancelled == 0 && !seen.place.is_empty()));
+}
+
+#[test]
+fn a_task_that_yields_is_ready_not_suspended() {
+    const TURNS: u64 = 100;
+    runtime().block_on(async {
+        let handler = async {
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::spawn(in_span(span(42, 1), handler).watched()).await.unwrap();
+    });
+    let seen = seen::of(42, TURNS);
+    let (suspended, ready) = seen.iter().fold((0, 0), |sum, one| (sum.0 + one.suspended, sum.1 + one.ready));
+    // Woken by the runtime's own list right after the poll: bookkeeping only.
+    assert!(ready > 0, "{suspended} and {ready}");
+    assert!(seen.iter().all(|seen| !seen.place.is_empty() && seen.woken_by.is_some()));
+}

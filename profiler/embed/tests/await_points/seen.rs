@@ -1,0 +1,121 @@
+//! What was recorded, kept per trace, so that tests of one program don't take each other's.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{LazyLock, Mutex};
+use std::task::{Context, Poll};
+
+use spanprof::await_points::{WokenBy, drain};
+use spanprof::{SpanContext, SpanId, TraceId};
+use spanprof_symbolizer::{ObjectFile, Symbolizer};
+
+/// An owned [`Suspension`](spanprof::await_points::Suspension).
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) span: SpanContext,
+    pub(crate) attributes: Vec<u8>,
+    pub(crate) place: Vec<u64>,
+    pub(crate) count: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) suspended: u64,
+    pub(crate) ready: u64,
+    pub(crate) longest: u64,
+    pub(crate) woken_by: Option<WokenBy>,
+}
+
+static SEEN: LazyLock<Mutex<HashMap<TraceId, Vec<Seen>>>> = LazyLock::new(Mutex::default);
+
+/// All that was recorded of a trace so far; `count` is how many suspensions there must be.
+///
+/// A drain leaves out a table that a thread is just writing, so it is repeated.
+pub(crate) fn of(trace: u8, count: u64) -> Vec<Seen> {
+    for _ in 0..100_000 {
+        let mut seen = SEEN.lock().unwrap();
+        drain(&mut |suspension| {
+            let Some(span) = suspension.span else { return };
+            seen.entry(span.trace_id).or_default().push(Seen {
+                span,
+                attributes: suspension.attributes.to_vec(),
+                place: suspension.place.to_vec(),
+                count: suspension.count,
+                cancelled: suspension.cancelled,
+                suspended: suspension.suspended,
+                ready: suspension.ready,
+                longest: suspension.longest,
+                woken_by: suspension.woken_by,
+            });
+        });
+        let of_trace = seen.get(&TraceId([trace; 16])).cloned().unwrap_or_default();
+        let so_far: u64 = of_trace.iter().map(|seen| seen.count).sum();
+        assert!(so_far <= count, "{so_far} suspensions of {count}: {of_trace:?}");
+        if so_far == count {
+            return of_trace;
+        }
+        drop(seen);
+        std::thread::yield_now();
+    }
+    panic!("trace {trace}: not all {count} suspensions were recorded");
+}
+
+pub(crate) fn span(trace: u8, number: u64) -> SpanContext {
+    SpanContext::new(TraceId([trace; 16]), SpanId(number.to_be_bytes()), 0)
+}
+
+/// A future that publishes a span while it is polled, as instrumented ones do.
+pub(crate) struct InSpan<F> {
+    span: SpanContext,
+    future: Pin<Box<F>>,
+}
+
+pub(crate) fn in_span<F: Future>(span: SpanContext, future: F) -> InSpan<F> {
+    InSpan { span, future: Box::pin(future) }
+}
+
+impl<F: Future> Future for InSpan<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let _span = spanprof::enter(self.span.trace_id, self.span.span_id);
+        self.future.as_mut().poll(context)
+    }
+}
+
+/// The functions of a place, innermost first; only those of this program.
+pub(crate) fn functions(place: &[u64]) -> Vec<String> {
+    thread_local! {
+        static SYMBOLIZER: RefCell<Symbolizer> = RefCell::new(Symbolizer::new());
+    }
+    let program = std::env::current_exe().unwrap();
+    let object = ObjectFile::open(&program, "await_points").unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let address = |address: &u64| {
+        maps.lines().find_map(|line| {
+            let mut fields = line.split_whitespace();
+            let (start, end) = fields.next()?.split_once('-')?;
+            let offset = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
+            let hexadecimal = |text| u64::from_str_radix(text, 16).ok();
+            let (start, end) = (hexadecimal(start)?, hexadecimal(end)?);
+            let is_ours = (start..end).contains(address) && line.ends_with(program.to_str()?);
+            is_ours.then(|| object.file_offset_to_address(address - start + offset))?
+        })
+    };
+    let addresses: Vec<u64> = place.iter().filter_map(address).collect();
+    let frames = SYMBOLIZER.with_borrow_mut(|symbolizer| symbolizer.symbolize(&object, &addresses));
+    let names = frames.iter().flatten().map(|frame| frame.function.to_string());
+    names.filter(|name| name.contains("await_points::")).collect()
+}
+
+/// The async functions of a place, innermost first, without their modules.
+pub(crate) fn async_functions(place: &[u64]) -> Vec<String> {
+    const CLOSURE: &str = "::{{closure}}";
+    // Closures that the tests' leaves poll by.
+    const LEAVES: [&str; 2] = ["wait", "turn"];
+    let name = |function: &String| {
+        let name = function.strip_suffix(CLOSURE).filter(|name| !name.ends_with(CLOSURE))?;
+        let name = name.rsplit("::").next()?;
+        (!LEAVES.contains(&name)).then(|| name.to_owned())
+    };
+    functions(place).iter().filter_map(name).collect()
+}
