@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ptr;
 
-use spanprof_context::SpanContext;
+use super::packed_span::PackedSpan;
 
 thread_local! {
     /// The kernel's thread id, 0 until asked for. A constant without destructor: reachable until the thread is gone.
@@ -44,25 +44,27 @@ fn ask() -> u32 {
 /// The span that the calling thread publishes.
 #[cfg(not(miri))]
 #[inline]
-pub(super) fn span() -> Option<SpanContext> {
-    spanprof_context::thread::current()
+pub(super) fn span() -> PackedSpan {
+    PackedSpan::new(spanprof_context::thread::current())
 }
 
 /// The span that the calling thread publishes, with its attributes as encoded; see
 /// [`current_with_attributes`](spanprof_context::thread::current_with_attributes).
 #[cfg(not(miri))]
 #[inline]
-pub(super) fn span_with_attributes(attributes: &mut [u8]) -> Option<(SpanContext, usize)> {
-    spanprof_context::thread::current_with_attributes(attributes)
+pub(super) fn span_with_attributes(attributes: &mut [u8]) -> (PackedSpan, usize) {
+    let current = spanprof_context::thread::current_with_attributes(attributes);
+    let length = current.map_or(0, |(_, length)| length);
+    (PackedSpan::new(current.map(|(span, _)| span)), length)
 }
 
 /// The interpreter doesn't know the instructions that reach the slot.
 #[cfg(miri)]
-pub(super) fn span() -> Option<SpanContext> {
-    None
+pub(super) fn span() -> PackedSpan {
+    PackedSpan::NONE
 }
 
 #[cfg(miri)]
-pub(super) fn span_with_attributes(_: &mut [u8]) -> Option<(SpanContext, usize)> {
-    None
+pub(super) fn span_with_attributes(_: &mut [u8]) -> (PackedSpan, usize) {
+    (PackedSpan::NONE, 0)
 }

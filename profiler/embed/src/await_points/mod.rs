@@ -41,6 +41,7 @@ mod calling_thread;
 mod clock;
 mod losses;
 mod notes;
+mod packed_span;
 mod places;
 mod recorder;
 mod shared;

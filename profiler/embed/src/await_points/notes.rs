@@ -5,8 +5,7 @@
 //! the last one stands for the suspension: a leaf that registered and was ready at once, and so isn't waited for, is
 //! followed by another one.
 
-use spanprof_context::SpanContext;
-
+use super::packed_span::PackedSpan;
 use super::places::Place;
 use super::shared::NUMBERS;
 use super::{calling_thread, losses};
@@ -42,7 +41,7 @@ struct Branch {
 
 /// The span that suspends, and its attributes as encoded in the record.
 pub(super) struct Context {
-    pub(super) span: Option<SpanContext>,
+    pub(super) span: PackedSpan,
     length: u8,
     attributes: [u8; MAXIMUM_ATTRIBUTES],
 }
@@ -50,14 +49,12 @@ pub(super) struct Context {
 const NO_BRANCH: Branch = Branch { poll: 0, context: 0, place: None };
 
 impl Context {
-    const NONE: Self = Self { span: None, length: 0, attributes: [0; MAXIMUM_ATTRIBUTES] };
+    const NONE: Self = Self { span: PackedSpan::NONE, length: 0, attributes: [0; MAXIMUM_ATTRIBUTES] };
 
     #[inline]
     fn take(&mut self) {
-        match calling_thread::span_with_attributes(&mut self.attributes) {
-            Some((span, length)) => (self.span, self.length) = (Some(span), length as u8),
-            None => (self.span, self.length) = (None, 0),
-        }
+        let (span, length) = calling_thread::span_with_attributes(&mut self.attributes);
+        (self.span, self.length) = (span, length as u8);
     }
 
     #[inline]
@@ -160,13 +157,13 @@ impl Notes {
             return 0;
         }
         let span = calling_thread::span();
-        if self.context.span == span { 0 } else { self.further_context(span) }
+        if self.context.span.is(&span) { 0 } else { self.further_context(span) }
     }
 
     #[cold]
-    fn further_context(&mut self, span: Option<SpanContext>) -> u8 {
+    fn further_context(&mut self, span: PackedSpan) -> u8 {
         for number in 1..self.contexts {
-            if self.context(number).span == span {
+            if self.context(number).span.is(&span) {
                 return number;
             }
         }

@@ -6,12 +6,11 @@
 
 use std::cell::UnsafeCell;
 use std::panic::RefUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::task::Waker;
 
-use spanprof_context::{SpanContext, SpanId, TraceId};
-
 use super::notes::Notes;
+use super::packed_span::PackedSpan;
 use super::{WokenBy, calling_thread, clock};
 
 /// How many numbers a branch can have. 0 stands for none.
@@ -82,7 +81,7 @@ impl Shared {
 
     /// Takes the wake-up that came first since the last call, so that the next one is noted again.
     #[inline]
-    pub(super) fn take_woken(&self) -> Option<(Woken, Option<WokenBy>)> {
+    pub(super) fn take_woken(&self) -> Option<(Woken, Waking)> {
         let word = self.woken.load(Ordering::Acquire);
         if word == 0 {
             return None;
@@ -99,16 +98,14 @@ impl Shared {
 #[derive(Default)]
 struct By {
     tag: AtomicU64,
-    /// Thread id, and above it [`HAS_SPAN`] and the span's flags.
-    thread: AtomicU64,
+    thread: AtomicU32,
     trace_id: [AtomicU64; 2],
     span_id: AtomicU64,
+    state: AtomicU64,
 }
 
 /// No word: a stamp is at least 1, so a word at least 64.
 const WRITING: u64 = 1;
-const HAS_SPAN: u64 = 1 << 32;
-const FLAGS_SHIFT: u32 = 33;
 
 impl By {
     #[inline]
@@ -121,40 +118,49 @@ impl By {
         }
         // A reader that sees any of the following sees the tag above, too.
         fence(Ordering::Release);
-        let mut thread = u64::from(calling_thread::id());
-        if let Some(span) = calling_thread::span() {
-            thread |= HAS_SPAN | u64::from(span.flags) << FLAGS_SHIFT;
-            let trace_id = u128::from_ne_bytes(span.trace_id.0);
-            self.trace_id[0].store(trace_id as u64, Ordering::Relaxed);
-            self.trace_id[1].store((trace_id >> 64) as u64, Ordering::Relaxed);
-            self.span_id.store(u64::from_ne_bytes(span.span_id.0), Ordering::Relaxed);
-        }
-        self.thread.store(thread, Ordering::Relaxed);
+        let span = calling_thread::span();
+        self.thread.store(calling_thread::id(), Ordering::Relaxed);
+        self.trace_id[0].store(span.trace_id[0], Ordering::Relaxed);
+        self.trace_id[1].store(span.trace_id[1], Ordering::Relaxed);
+        self.span_id.store(span.span_id, Ordering::Relaxed);
+        self.state.store(span.state, Ordering::Relaxed);
         self.tag.store(word, Ordering::Release);
     }
 
     #[inline]
-    fn of(&self, word: u64) -> Option<WokenBy> {
+    fn of(&self, word: u64) -> Waking {
         if self.tag.load(Ordering::Acquire) != word {
-            return None;
+            return Waking::NONE;
         }
-        let thread = self.thread.load(Ordering::Relaxed);
-        let low = self.trace_id[0].load(Ordering::Relaxed);
-        let high = self.trace_id[1].load(Ordering::Relaxed);
-        let span_id = self.span_id.load(Ordering::Relaxed);
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let span = PackedSpan {
+            trace_id: [load(&self.trace_id[0]), load(&self.trace_id[1])],
+            span_id: load(&self.span_id),
+            state: load(&self.state),
+        };
+        let waking = Waking { thread: self.thread.load(Ordering::Relaxed), span };
         fence(Ordering::Acquire);
-        if self.tag.load(Ordering::Relaxed) != word {
-            return None;
-        }
-        let span = (thread & HAS_SPAN != 0).then(|| {
-            let trace_id = u128::from(high) << 64 | u128::from(low);
-            SpanContext::new(
-                TraceId(trace_id.to_ne_bytes()),
-                SpanId(span_id.to_ne_bytes()),
-                (thread >> FLAGS_SHIFT) as u8,
-            )
-        });
-        Some(WokenBy { thread: thread as u32, span })
+        if self.tag.load(Ordering::Relaxed) == word { waking } else { Waking::NONE }
+    }
+}
+
+/// Who woke, packed; thread 0 for nobody.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waking {
+    pub(super) thread: u32,
+    pub(super) span: PackedSpan,
+}
+
+impl Waking {
+    pub(super) const NONE: Self = Self { thread: 0, span: PackedSpan::NONE };
+
+    pub(super) fn get(&self) -> Option<WokenBy> {
+        (self.thread != 0).then(|| WokenBy { thread: self.thread, span: self.span.get() })
+    }
+
+    #[inline(always)]
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.thread == other.thread && self.span.is(&other.span)
     }
 }
 
@@ -165,13 +171,13 @@ mod tests {
     #[test]
     fn the_first_wake_up_counts_until_it_is_taken() {
         let shared = Shared::new(Waker::noop().clone());
-        assert_eq!(shared.take_woken(), None);
+        assert!(shared.take_woken().is_none());
         shared.stamp(7, 3);
         shared.stamp(9, 4);
         let (woken, by) = shared.take_woken().expect("woken");
         assert_eq!((woken.at(), woken.number()), (7, 3));
-        assert_eq!(by.map(|by| by.thread), Some(calling_thread::id()));
-        assert_eq!(shared.take_woken(), None);
+        assert_eq!(by.thread, calling_thread::id());
+        assert!(shared.take_woken().is_none());
         shared.stamp(9, 63);
         let (woken, _) = shared.take_woken().expect("woken again");
         assert_eq!((woken.at(), woken.number()), (9, 63));
@@ -196,7 +202,9 @@ mod tests {
                 .collect();
             let mut seen = Vec::new();
             while !wakers.iter().all(|waker| waker.is_finished()) {
-                if let Some((woken, Some(by))) = shared.take_woken() {
+                if let Some((woken, by)) = shared.take_woken()
+                    && by.thread != 0
+                {
                     seen.push((woken.number(), by.thread));
                 }
             }

@@ -6,9 +6,10 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use super::packed_span::PackedSpan;
 use super::places::Place;
-use super::{Suspension, WokenBy, losses};
-use spanprof_context::SpanContext;
+use super::shared::Waking;
+use super::{Suspension, losses};
 
 /// Entries: of one thread, between two drains.
 pub(super) const ENTRIES: usize = 1024;
@@ -32,9 +33,9 @@ pub(super) struct Table {
 /// What is told apart.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
-    pub(super) span: Option<SpanContext>,
+    pub(super) span: PackedSpan,
     pub(super) place: Option<&'static Place>,
-    pub(super) woken_by: Option<WokenBy>,
+    pub(super) woken_by: Waking,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -54,21 +55,18 @@ struct Entry {
 }
 
 impl Key {
-    #[inline]
+    #[inline(always)]
     fn is(&self, other: &Key) -> bool {
         let place = |key: &Key| key.place.map_or(ptr::null(), ptr::from_ref);
-        place(self) == place(other) && self.span == other.span && self.woken_by == other.woken_by
+        place(self) == place(other) && self.span.is(&other.span) && self.woken_by.is(&other.woken_by)
     }
 
-    #[inline]
+    #[inline(always)]
     fn hash(&self) -> usize {
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let span = |span: &Option<SpanContext>| span.map_or(0, |span| u64::from_ne_bytes(span.span_id.0));
         let place = self.place.map_or(0, |place| ptr::from_ref(place).addr() as u64 >> 3);
-        let mut hash = (span(&self.span) ^ place).wrapping_mul(ODD);
-        if let Some(by) = &self.woken_by {
-            hash ^= (span(&by.span) ^ u64::from(by.thread) << 32).wrapping_mul(ODD).rotate_left(17);
-        }
+        let by = self.woken_by.span.span_id ^ u64::from(self.woken_by.thread) << 32;
+        let hash = (self.span.span_id ^ place).wrapping_mul(ODD) ^ by.wrapping_mul(ODD).rotate_left(17);
         (hash ^ hash >> 32).wrapping_mul(ODD) as usize >> (usize::BITS - INDEX.ilog2())
     }
 }
@@ -99,9 +97,9 @@ impl Table {
     #[inline]
     pub(super) fn add(&mut self, mut key: Key, attributes: &[u8], sums: &Sums) {
         let found = match self.search(&key, attributes) {
-            Err(_) if self.length >= ENTRIES_BY_WAKER && key.woken_by.is_some() => {
+            Err(_) if self.length >= ENTRIES_BY_WAKER && key.woken_by.thread != 0 => {
                 losses::waker();
-                key.woken_by = None;
+                key.woken_by = Waking::NONE;
                 self.search(&key, attributes)
             }
             found => found,
@@ -158,7 +156,7 @@ impl Table {
             // SAFETY: entries below the length have been written.
             let entry = unsafe { self.entries[number].assume_init_ref() };
             visit(&Suspension {
-                span: entry.key.span,
+                span: entry.key.span.get(),
                 attributes: self.attributes(entry).unwrap_or_default(),
                 place: entry.key.place.map_or(&[], Place::addresses),
                 count: entry.sums.count,
@@ -166,7 +164,7 @@ impl Table {
                 suspended: entry.sums.suspended,
                 ready: entry.sums.ready,
                 longest: entry.sums.longest,
-                woken_by: entry.key.woken_by,
+                woken_by: entry.key.woken_by.get(),
             });
         }
         if length > 0 {
@@ -180,11 +178,11 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spanprof_context::{SpanId, TraceId};
+    use spanprof_context::{SpanContext, SpanId, TraceId};
 
     fn key(number: u64) -> Key {
         let span = SpanContext::new(TraceId([1; 16]), SpanId(number.to_ne_bytes()), 0);
-        Key { span: Some(span), place: None, woken_by: None }
+        Key { span: PackedSpan::new(Some(span)), place: None, woken_by: Waking::NONE }
     }
 
     fn all(table: &mut Table) -> Vec<(u64, Vec<u8>, u64, u64)> {
@@ -214,8 +212,10 @@ mod tests {
     #[test]
     fn a_full_table_gives_up_wakers_first_and_counts_all_that_it_loses() {
         let mut table = Table::boxed();
-        let woken =
-            |number: u64| Key { woken_by: Some(WokenBy { thread: number as u32, span: None }), ..key(0) };
+        let woken = |number: u64| Key {
+            woken_by: Waking { thread: number as u32 + 1, span: PackedSpan::NONE },
+            ..key(0)
+        };
         // Other tests may lose at the same time, so the counters say at least what is lost here.
         let before = super::super::lost();
         const TURN: u64 = 2 * ENTRIES as u64;

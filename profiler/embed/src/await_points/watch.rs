@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use super::shared::Shared;
+use super::shared::{Shared, Waking};
 use super::wakers::{self, Root};
 use super::{clock, recorder};
 
@@ -227,7 +227,8 @@ impl Meter {
         // SAFETY: the watch is ours alone, and no foreign code runs until the notes are let go.
         let notes = unsafe { shared.notes() };
         let (place, context) = notes.waited(woken.map(|(woken, _)| woken.number()));
-        let key = recorder::Key { span: context.span, place, woken_by: woken.and_then(|(_, by)| by) };
+        let key =
+            recorder::Key { span: context.span, place, woken_by: woken.map_or(Waking::NONE, |(_, by)| by) };
         recorder::record(key, context.attributes(), recorder::Sums::one(suspended, ready, cancelled));
     }
 }

@@ -27,10 +27,19 @@ pub(crate) struct Seen {
 
 static SEEN: LazyLock<Mutex<HashMap<TraceId, Vec<Seen>>>> = LazyLock::new(Mutex::default);
 
-/// All that was recorded of a trace so far; `count` is how many suspensions there must be.
+/// All that was recorded of a trace; `count` is how many suspensions there must be.
+pub(crate) fn of(trace: u8, count: u64) -> Vec<Seen> {
+    until(trace, |seen| {
+        let so_far: u64 = seen.iter().map(|seen| seen.count).sum();
+        assert!(so_far <= count, "{so_far} suspensions of {count}: {seen:?}");
+        so_far == count
+    })
+}
+
+/// What was recorded of a trace, as soon as that is enough.
 ///
 /// A drain leaves out a table that a thread is just writing, so it is repeated.
-pub(crate) fn of(trace: u8, count: u64) -> Vec<Seen> {
+pub(crate) fn until(trace: u8, is_enough: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
     for _ in 0..100_000 {
         let mut seen = SEEN.lock().unwrap();
         drain(&mut |suspension| {
@@ -48,15 +57,13 @@ pub(crate) fn of(trace: u8, count: u64) -> Vec<Seen> {
             });
         });
         let of_trace = seen.get(&TraceId([trace; 16])).cloned().unwrap_or_default();
-        let so_far: u64 = of_trace.iter().map(|seen| seen.count).sum();
-        assert!(so_far <= count, "{so_far} suspensions of {count}: {of_trace:?}");
-        if so_far == count {
+        drop(seen);
+        if is_enough(&of_trace) {
             return of_trace;
         }
-        drop(seen);
         std::thread::yield_now();
     }
-    panic!("trace {trace}: not all {count} suspensions were recorded");
+    panic!("trace {trace}: something was not recorded");
 }
 
 pub(crate) fn span(trace: u8, number: u64) -> SpanContext {
