@@ -72,6 +72,25 @@ impl Attributes {
         self
     }
 
+    /// Attributes as they stand in a record of our own.
+    pub(crate) fn from_record(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.to_vec(), incomplete: false }
+    }
+
+    /// The value of a key, as far as it was taken; the last one where the key was added twice.
+    pub fn get(&self, key: Key) -> Option<&str> {
+        let mut rest = self.bytes.as_slice();
+        let mut found = None;
+        while let [index, length, behind @ ..] = rest {
+            let (value, next) = behind.split_at_checked(usize::from(*length))?;
+            if *index == key as u8 {
+                found = std::str::from_utf8(value).ok();
+            }
+            rest = next;
+        }
+        found
+    }
+
     /// Whether every value was taken whole.
     pub fn is_complete(&self) -> bool {
         !self.incomplete
@@ -141,6 +160,17 @@ mod tests {
         assert!(!attributes.is_complete());
         assert_eq!(attributes.as_bytes()[1], 254);
         assert!(std::str::from_utf8(&attributes.as_bytes()[2..]).is_ok());
+    }
+
+    #[test]
+    fn values_are_found_again() {
+        let attributes = Attributes::new()
+            .with(Key::MessagingDestinationName, "orders")
+            .with(Key::MessagingOperationName, "")
+            .with(Key::MessagingDestinationName, "refunds");
+        assert_eq!(attributes.get(Key::MessagingDestinationName), Some("refunds"));
+        assert_eq!(attributes.get(Key::MessagingOperationName), Some(""));
+        assert_eq!(attributes.get(Key::MessagingConsumerGroupName), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   0  stamp of the innermost live guard
+//!   8  count of guards that were dropped while they were not the innermost
 //!  16  otel_thread_ctx_v1: pointer to the record at 32, or null   (the standard's symbol, 8 bytes)
 //!  24  sequence word: changes with every change of what is published
 //!  32  the record: 28-byte header, then up to 612 bytes of attributes
@@ -34,7 +35,8 @@ use crate::record::{HEADER_SIZE, MAXIMUM_ATTRIBUTES_SIZE, MAXIMUM_SIZE, SEQUENCE
 pub(crate) struct Block {
     /// The stamp of the innermost live guard, 0 if there is none.
     pub(crate) guard: u64,
-    reserved: u64,
+    /// Counts guards that were dropped while they were not the innermost.
+    pub(crate) strays: u64,
     pub(crate) pointer: AtomicPtr<PublishedRecord>,
     /// Never 0 once the thread has published.
     pub(crate) sequence: AtomicU64,

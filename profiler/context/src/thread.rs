@@ -107,6 +107,13 @@ pub fn current_with_attributes(attributes: &mut [u8]) -> Option<(SpanContext, us
     Some((span, kept.len()))
 }
 
+/// What the calling thread publishes now, whole, to be published elsewhere. Allocates if there are attributes.
+pub fn capture() -> Option<(SpanContext, Attributes)> {
+    let mut attributes = [0; MAXIMUM_ATTRIBUTES_SIZE];
+    let (span, size) = current_with_attributes(&mut attributes)?;
+    Some((span, Attributes::from_record(&attributes[..size])))
+}
+
 /// Whether `otel_thread_ctx_v1` in this program or library is our slot.
 ///
 /// `false` when another library linked beside us defines the symbol too; readers that go by the symbol then see that
@@ -208,10 +215,12 @@ impl Drop for Guard {
         // SAFETY: the block is this thread's own and nothing else in the process refers to it.
         unsafe {
             if (*block).guard == 0 {
+                (*block).strays += 1;
                 return;
             }
             let _ = withdraw(block);
             if (*block).guard != self.stamp {
+                (*block).strays += 1;
                 (*block).guard = 0;
                 return;
             }
@@ -221,6 +230,73 @@ impl Drop for Guard {
             } else {
                 (*block).record.state = self.before.state;
             }
+        }
+    }
+}
+
+/// What open guards publish, while somebody else states by [`set`] what holds; made by [`set_aside`].
+#[derive(Debug)]
+pub struct SetAside {
+    header: Header,
+    was_published: bool,
+    guard: u64,
+    strays: u64,
+    attributes: Vec<u8>,
+    /// It belongs to the thread that it was made on.
+    not_send: PhantomData<*const ()>,
+}
+
+/// Remembers what open guards of this thread publish, so that a hook that is told of every change of *its* spans may use
+/// [`set`] for them and [`put_back`] what was there when the last of them is left. `None`, at the cost of a load,
+/// if no guard is open. Changes nothing.
+#[inline]
+pub fn set_aside() -> Option<SetAside> {
+    let block = slot::block();
+    // SAFETY: the block is this thread's own.
+    if unsafe { (*block).guard } == 0 {
+        return None;
+    }
+    Some(set_aside_guards())
+}
+
+#[cold]
+fn set_aside_guards() -> SetAside {
+    let block = slot::block();
+    // SAFETY: the block is this thread's own, and the attributes' size within bounds, as our writer alone writes it.
+    unsafe {
+        let header = Header::of(block);
+        let size = usize::from(header.state.attributes_size);
+        let attributes = (&raw const (*block).record.attributes).cast::<u8>();
+        SetAside {
+            header,
+            was_published: !(*block).pointer.load(Ordering::Relaxed).is_null(),
+            guard: (*block).guard,
+            strays: (*block).strays,
+            attributes: std::slice::from_raw_parts(attributes, size).to_vec(),
+            not_send: PhantomData,
+        }
+    }
+}
+
+/// Publishes again what was [`set_aside`]; its guards go on as if nothing had been. If one of them was dropped meanwhile,
+/// nothing is published until the next change.
+pub fn put_back(aside: SetAside) {
+    let block = slot::block();
+    // SAFETY: the block is this thread's own and nothing else in the process refers to it. The attributes came from there.
+    unsafe {
+        let _ = withdraw(block);
+        (*block).guard = 0;
+        if (*block).strays != aside.strays {
+            return;
+        }
+        let target = (&raw mut (*block).record.attributes).cast::<u8>();
+        ptr::copy_nonoverlapping(aside.attributes.as_ptr(), target, aside.attributes.len());
+        (*block).guard = aside.guard;
+        if aside.was_published {
+            publish(block, aside.header);
+        } else {
+            (*block).record.state = aside.header.state;
+            advance(block);
         }
     }
 }

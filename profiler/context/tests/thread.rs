@@ -5,7 +5,9 @@ use std::thread;
 
 use spanprof_context::locate::{self, Access, RecordBuffer};
 use spanprof_context::memory::ProcessMemory;
-use spanprof_context::thread::{clear, current, enter, enter_with_attributes, set, set_with_attributes};
+use spanprof_context::thread::{
+    capture, clear, current, enter, enter_with_attributes, put_back, set, set_aside, set_with_attributes,
+};
 use spanprof_context::{Attributes, Key, Record, SpanContext, SpanId, TraceId, process};
 
 fn span(number: u8) -> SpanContext {
@@ -319,4 +321,33 @@ fn a_thread_reads_back_its_own_attributes_in_whole_entries() {
 
 fn thread_now(attributes: &mut [u8]) -> Option<(SpanContext, usize)> {
     spanprof_context::thread::current_with_attributes(attributes)
+}
+
+#[test]
+fn what_guards_publish_is_set_aside_and_put_back() {
+    clear();
+    assert!(set_aside().is_none(), "there is no guard");
+    set(&span(1));
+    assert!(set_aside().is_none(), "nor does a statement leave one");
+    clear();
+    let orders = Attributes::new().with(Key::MessagingDestinationName, "orders");
+    let billing = Attributes::new().with(Key::MessagingConsumerGroupName, "billing");
+    let outer = enter_with_attributes(&span(1), &orders);
+    let outer_record = observe().2;
+    {
+        let _inner = enter_with_attributes(&span(2), &billing);
+        let inner_record = observe().2;
+        let aside = set_aside().unwrap();
+        set_with_attributes(&span(3), &Attributes::new().with(Key::MessagingOperationName, &"x".repeat(200)));
+        drop(enter(&span(4)));
+        put_back(aside);
+        assert_eq!(observe().2, inner_record);
+    }
+    assert_eq!(observe().2, outer_record, "the outer attributes are whole again");
+    let aside = set_aside().unwrap();
+    set(&span(3));
+    drop(outer);
+    put_back(aside);
+    assert_eq!(current(), None, "its guard is gone, so nobody would ever take it back");
+    assert_eq!(capture(), None);
 }
