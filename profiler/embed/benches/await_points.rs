@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use spanprof::await_points::{WatchExt, drain, lost, set_recording};
+use tokio::sync::mpsc;
 
 const TURNS: usize = 21;
 /// Short loops and many: on a busy machine some run undisturbed.
@@ -82,6 +83,42 @@ fn tokio_like_waker() -> Waker {
     Waker::from(std::sync::Arc::new(Flag(AtomicBool::new(false))))
 }
 
+/// A message to another task of a single-threaded runtime and its answer: two suspensions, halved.
+fn round_trip(is_watched: bool) -> f64 {
+    async fn answer(mut questions: mpsc::Receiver<u32>, answers: mpsc::Sender<u32>) {
+        while let Some(question) = questions.recv().await {
+            if answers.send(question).await.is_err() {
+                return;
+            }
+        }
+    }
+    async fn ask(questions: mpsc::Sender<u32>, mut answers: mpsc::Receiver<u32>) -> f64 {
+        let mut best = f64::MAX;
+        for _ in 0..LOOPS {
+            let start = Instant::now();
+            for question in 0..ROUNDS {
+                assert!(questions.send(question).await.is_ok());
+                assert_eq!(answers.recv().await, Some(question));
+            }
+            best = best.min(start.elapsed().as_nanos() as f64 / f64::from(2 * ROUNDS));
+        }
+        best
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let (questions, theirs) = mpsc::channel(1);
+    let (mine, answers) = mpsc::channel(1);
+    let asked = runtime.block_on(async {
+        if is_watched {
+            tokio::spawn(answer(theirs, mine).watched());
+            tokio::spawn(ask(questions, answers).watched()).await
+        } else {
+            tokio::spawn(answer(theirs, mine));
+            tokio::spawn(ask(questions, answers)).await
+        }
+    });
+    asked.expect("no panic")
+}
+
 /// Created, polled once, ready: bare and watched.
 fn ready(watched: bool) -> f64 {
     let waker = tokio_like_waker();
@@ -145,6 +182,7 @@ fn main() {
         || per_poll(below(8).watched()),
         || per_poll(below(8).watched().watched()),
     );
+    compare("a message to a task and back, tokio", || round_trip(false), || round_trip(true));
     compare("ready at the first poll", || ready(false), || ready(true));
     set_recording(false);
     compare("recording turned off", || per_poll(suspends()), || per_poll(suspends().watched()));

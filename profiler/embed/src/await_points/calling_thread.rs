@@ -30,6 +30,16 @@ pub(super) fn id() -> u32 {
 #[cfg(not(miri))]
 #[cold]
 fn ask() -> u32 {
+    static FORKS: std::sync::Once = std::sync::Once::new();
+    extern "C" fn forget() {
+        ID.with(|id| id.set(0));
+    }
+    // The thread that forks is the child's only one, and has another id there. Without room for the handler, the
+    // child says the parent's.
+    // SAFETY: the handler touches its thread's own storage only, as one after a fork must.
+    FORKS.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(forget));
+    });
     // SAFETY: no arguments, no failure.
     unsafe { libc::gettid() as u32 }
 }
@@ -67,4 +77,26 @@ pub(super) fn span() -> PackedSpan {
 #[cfg(miri)]
 pub(super) fn span_with_attributes(_: &mut [u8]) -> (PackedSpan, usize) {
     (PackedSpan::NONE, 0)
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_process_has_an_id_of_its_own() {
+        let parents = id();
+        // SAFETY: the child asks for its id and ends at once, without running anything else of this program.
+        unsafe {
+            let child = libc::fork();
+            assert!(child >= 0, "fork");
+            if child == 0 {
+                libc::_exit(i32::from(id() != libc::gettid() as u32));
+            }
+            let mut status = -1;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            assert_eq!(status, 0, "the child took its parent's id for its own");
+        }
+        assert_eq!(id(), parents);
+    }
 }

@@ -6,8 +6,9 @@
 
 use std::cell::UnsafeCell;
 use std::panic::RefUnwindSafe;
+use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::task::Waker;
+use std::task::{RawWakerVTable, Waker};
 
 use super::notes::Notes;
 use super::packed_span::PackedSpan;
@@ -18,13 +19,18 @@ pub(super) const NUMBERS: usize = 64;
 
 #[repr(align(64))]
 pub(super) struct Shared {
-    pub(super) outer: Waker,
+    outer: Waker,
+    /// The table of the waker that `outer` was cloned from.
+    table: &'static RawWakerVTable,
     /// 0, or the first wake-up since the poll began.
     woken: AtomicU64,
     by: By,
     /// Touched by polls and by the watch's end alone.
     notes: UnsafeCell<Notes>,
 }
+
+/// With the counts beside it, what a suspended task takes.
+const _: () = assert!(size_of::<Shared>() + align_of::<Shared>() <= 512);
 
 // SAFETY: the notes are reached only through `notes`, whose callers hold the one watch exclusively.
 unsafe impl Sync for Shared {}
@@ -47,9 +53,26 @@ impl Woken {
 }
 
 impl Shared {
-    pub(super) fn new(outer: Waker) -> Self {
-        let notes = UnsafeCell::new(Notes::new());
-        Self { outer, woken: AtomicU64::new(0), by: By::default(), notes }
+    /// Clones the runtime's waker.
+    pub(super) fn new(outer: &Waker) -> Self {
+        Self {
+            outer: outer.clone(),
+            table: outer.vtable(),
+            woken: AtomicU64::new(0),
+            by: By::default(),
+            notes: UnsafeCell::new(Notes::new()),
+        }
+    }
+
+    /// Whether this is for the waker of a poll.
+    ///
+    /// Not by `will_wake` alone: where a compiler has put two copies of a table into a program, a waker and its clone
+    /// have different ones, and each poll would get a `Shared` of its own. As long as our clone lives, nobody else's
+    /// waker can have its data.
+    #[inline]
+    pub(super) fn is_for(&self, outer: &Waker) -> bool {
+        self.outer.data() == outer.data()
+            && (ptr::eq(self.table, outer.vtable()) || ptr::eq(self.outer.vtable(), outer.vtable()))
     }
 
     /// # Safety
@@ -170,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_first_wake_up_counts_until_it_is_taken() {
-        let shared = Shared::new(Waker::noop().clone());
+        let shared = Shared::new(Waker::noop());
         assert!(shared.take_woken().is_none());
         shared.stamp(7, 3);
         shared.stamp(9, 4);
@@ -185,7 +208,7 @@ mod tests {
 
     #[test]
     fn who_woke_is_never_taken_for_another() {
-        let shared = Shared::new(Waker::noop().clone());
+        let shared = Shared::new(Waker::noop());
         const ROUNDS: u64 = if cfg!(miri) { 50 } else { 20_000 };
         std::thread::scope(|scope| {
             let wakers: Vec<_> = (1..=3)

@@ -66,7 +66,7 @@ impl<'a> Root<'a> {
         // SAFETY: on the polling thread, for a moment.
         if unsafe { (*self.meter).shared.is_none() } {
             // Foreign code, which might come back here: nothing of the meter is borrowed meanwhile.
-            let new = Arc::new(Shared::new(self.outer.clone()));
+            let new = Arc::new(Shared::new(self.outer));
             // SAFETY: as above.
             let superfluous = unsafe {
                 let shared = &mut (*self.meter).shared;

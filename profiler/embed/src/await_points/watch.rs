@@ -170,7 +170,7 @@ impl Meter {
         self.last = now;
         self.state = State::Polling;
         if let Some(shared) = &self.shared {
-            if shared.outer.will_wake(outer) {
+            if shared.is_for(outer) {
                 // SAFETY: the watch is ours alone, and no poll is on the way.
                 unsafe { shared.notes().begin_poll() };
             } else {
@@ -185,7 +185,7 @@ impl Meter {
     fn suspend(&mut self, outer: &Waker) {
         self.end();
         self.state = State::Suspended;
-        let shared = self.shared.get_or_insert_with(|| Arc::new(Shared::new(outer.clone())));
+        let shared = self.shared.get_or_insert_with(|| Arc::new(Shared::new(outer)));
         // SAFETY: the watch is ours alone again: its poll is over.
         unsafe { shared.notes().end_poll() };
     }
