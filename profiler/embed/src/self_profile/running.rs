@@ -27,6 +27,8 @@ use crate::settings::Settings;
 
 const DEFAULT_HERTZ: u32 = 99;
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
+/// How long the start waits for unwind tables (a millisecond per megabyte of code), so that the first message is seen whole.
+const START_LIMIT: Duration = Duration::from_millis(500);
 /// How long dropping the agent may take: the last window is closed, named and sent meanwhile, or lost.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 /// What the files of profiles may take together, in bytes; the oldest go first.
@@ -234,14 +236,19 @@ fn launch(
         })
         .map_err(|error| format!("no thread for uploads: {error}"))?;
     let stopping = Arc::clone(&stop);
+    let (ready, is_ready) = mpsc::sync_channel(1);
     let sampler = std::thread::Builder::new()
         .name("spanprof-sampler".to_owned())
         .spawn(move || {
-            Sampler::new(plan, buffers, Modules::new(), stopping, parcels).run();
+            let sampler = Sampler::new(plan, buffers, Modules::new(), stopping, parcels);
+            // Nobody waits for it where the machine is too slow.
+            let _ = ready.try_send(());
+            sampler.run();
         })
         .map_err(|error| format!("no thread for the sampler: {error}"))?;
     // Accounts are kept from here on, also while the sampler reads what is loaded.
     PROFILING.store(plan.profile, Ordering::Relaxed);
+    let _ = is_ready.recv_timeout(START_LIMIT);
     let sampler = sampler.thread().clone();
     Ok(Running { methods, stop, sampler, done, process: std::process::id() })
 }
