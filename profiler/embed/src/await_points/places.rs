@@ -76,23 +76,39 @@ const WAYS: usize = 8;
 /// A thread's latest places, and how much it may walk.
 pub(super) struct Finder {
     latest: [[Cell<Option<&'static Place>>; WAYS]; SETS],
-    /// Nanoseconds of walking that are paid for.
-    credit: Cell<u64>,
-    credited_at: Cell<u64>,
+    credit: Credit,
 }
 
-/// Walking takes at most this share of a thread's time, …
-const WALKED_SHARE: u64 = 50;
-/// … after a start in which it may take so many nanoseconds: some thousand places.
-const MAXIMUM_CREDIT: u64 = 30_000_000;
+/// How much a thread may walk: a fiftieth of its time, after a start of 30 ms, enough for some thousand places. A walk
+/// may run into debt, which time pays back.
+struct Credit {
+    nanoseconds: Cell<i64>,
+    at: Cell<u64>,
+}
+
+impl Credit {
+    const SHARE: u64 = 50;
+    const MAXIMUM: i64 = 30_000_000;
+
+    const fn new() -> Self {
+        Self { nanoseconds: Cell::new(Self::MAXIMUM), at: Cell::new(0) }
+    }
+
+    fn is_left(&self, now: u64) -> bool {
+        let earned = now.saturating_sub(self.at.replace(now)) / Self::SHARE;
+        let credit = self.nanoseconds.get().saturating_add_unsigned(earned).min(Self::MAXIMUM);
+        self.nanoseconds.set(credit);
+        credit > 0
+    }
+
+    fn spend(&self, nanoseconds: u64) {
+        self.nanoseconds.set(self.nanoseconds.get().saturating_sub_unsigned(nanoseconds));
+    }
+}
 
 impl Finder {
     pub(super) const fn new() -> Self {
-        Self {
-            latest: [const { [const { Cell::new(None) }; WAYS] }; SETS],
-            credit: Cell::new(MAXIMUM_CREDIT),
-            credited_at: Cell::new(0),
-        }
+        Self { latest: [const { [const { Cell::new(None) }; WAYS] }; SETS], credit: Credit::new() }
     }
 
     /// The calling thread's place: the chain of return addresses from `low` up to `root`, or `None` if it is unknown.
@@ -146,17 +162,12 @@ impl Finder {
 
     fn walk(&self, low: usize, root: usize) -> Option<Place> {
         let start = clock::now();
-        let earned = start.saturating_sub(self.credited_at.get()) / WALKED_SHARE;
-        let credit = self.credit.get().saturating_add(earned).min(MAXIMUM_CREDIT);
-        self.credited_at.set(start);
-        if credit == 0 {
-            self.credit.set(0);
+        if !self.credit.is_left(start) {
             return None;
         }
         let mut room = [Slot::default(); MAXIMUM_FRAMES];
         let place = walk::slots(low, root, &mut room).map(|slots| Place::new(root - low, slots));
-        let taken = clock::now().saturating_sub(start);
-        self.credit.set(credit.saturating_sub(taken));
+        self.credit.spend(clock::now().saturating_sub(start));
         place
     }
 }
@@ -203,4 +214,51 @@ fn keep(bucket: &AtomicPtr<Place>, mut place: Place) -> Option<&'static Place> {
 fn spread(depth: usize) -> usize {
     // Depths are multiples of 16, more or less.
     (depth >> 4).wrapping_mul(0x9e37_79b9) >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walking_takes_a_fiftieth_of_the_time_once_the_start_is_over() {
+        let credit = Credit::new();
+        const WALK: u64 = 10_000;
+        let walks = |from: u64, to: u64| {
+            let mut walks = 0;
+            // Somebody asks every microsecond.
+            for now in (from..to).step_by(1000) {
+                if credit.is_left(now) {
+                    credit.spend(WALK);
+                    walks += 1;
+                }
+            }
+            walks
+        };
+        let first = walks(1_000_000, 1_000_000_000);
+        assert!((3_000 + 1_900..=3_000 + 2_010).contains(&first), "{first}");
+        let second = walks(1_000_000_000, 2_000_000_000);
+        assert!((1_990..=2_010).contains(&second), "{second}");
+        // Idle time doesn't add up without end.
+        let third = walks(1_000_000_000_000, 1_000_030_000_000);
+        assert!((3_000..=3_065).contains(&third), "{third}");
+    }
+
+    #[test]
+    fn a_chain_that_differs_anywhere_is_another() {
+        let slots = |values: &[usize]| -> Vec<Slot> {
+            let slot =
+                |(number, value): (usize, &usize)| Slot { below_root: 100 - number, return_address: *value };
+            values.iter().enumerate().map(slot).collect()
+        };
+        static BUCKET: AtomicPtr<Place> = AtomicPtr::new(ptr::null_mut());
+        let keep_all = |values: &[usize]| keep(&BUCKET, Place::new(100, &slots(values))).expect("room");
+        let first = keep_all(&[11, 12, 13]);
+        assert_eq!(first.addresses(), [10, 11], "inside the calls, without the watch's own frame");
+        assert!(ptr::eq(first, keep_all(&[11, 12, 13])));
+        for other in [&[12, 12, 13][..], &[11, 13, 13], &[11, 12, 14], &[11, 12]] {
+            assert!(!ptr::eq(first, keep_all(other)), "{other:?}");
+            assert!(ptr::eq(keep_all(other), keep_all(other)));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 #![cfg(all(feature = "await-points", target_arch = "x86_64"))]
 
 mod branches;
+mod leaves;
 mod places;
 mod runtimes;
 mod seen;

@@ -116,11 +116,15 @@ pub(crate) fn functions(place: &[u64]) -> Vec<String> {
 
 /// The async functions of a place, innermost first, without their modules.
 pub(crate) fn async_functions(place: &[u64]) -> Vec<String> {
-    const CLOSURE: &str = "::{{closure}}";
     // Closures that the tests' leaves poll by.
     const LEAVES: [&str; 2] = ["wait", "turn"];
+    // An async function is a closure in the function of its name: `{{closure}}` or `{closure#0}`, by the mangling.
+    let outside = |name: &str| {
+        let (outside, last) = name.rsplit_once("::")?;
+        last.starts_with('{').then(|| outside.to_owned())
+    };
     let name = |function: &String| {
-        let name = function.strip_suffix(CLOSURE).filter(|name| !name.ends_with(CLOSURE))?;
+        let name = outside(function).filter(|name| outside(name).is_none())?;
         let name = name.rsplit("::").next()?;
         (!LEAVES.contains(&name)).then(|| name.to_owned())
     };
