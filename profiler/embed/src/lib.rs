@@ -78,6 +78,8 @@ mod agent;
 #[cfg(feature = "await-points")]
 pub mod await_points;
 mod carry;
+#[cfg(any(feature = "opentelemetry-sdk", feature = "tracing"))]
+mod messaging;
 #[cfg(feature = "opentelemetry")]
 mod observer;
 #[cfg(feature = "opentelemetry-sdk")]
@@ -88,15 +90,20 @@ mod resource;
 pub mod self_profile;
 mod settings;
 #[cfg(feature = "tracing")]
+mod span_ids;
+#[cfg(feature = "tracing")]
 mod tracing_layer;
 
 pub use agent::{Agent, AgentBuilder, StartError};
 #[cfg(feature = "await-points")]
 pub use await_points::{Watch, WatchExt, watch};
+pub use carry::{Carried, CarriedGuard, carry};
 #[cfg(feature = "opentelemetry")]
 pub use observer::with_attributes;
 pub use publish::Guard;
 pub use spanprof_context::{Attributes, Key, SpanContext, SpanId, TraceId};
+#[cfg(feature = "tracing")]
+pub use tracing_layer::{SpanLayer, layer};
 
 /// The layouts, the writer and the reader below this crate.
 pub use spanprof_context as context;

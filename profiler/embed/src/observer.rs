@@ -35,13 +35,13 @@ struct Entry(Arc<View>);
 
 impl ContextObserver for Observer {
     #[inline]
-    fn on_context_enter(&self, _from: &Context, to: &Context) {
-        follow(to);
+    fn on_context_enter(&self, from: &Context, to: &Context) {
+        follow(from, to);
     }
 
     #[inline]
-    fn on_context_exit(&self, _from: &Context, to: &Context) {
-        follow(to);
+    fn on_context_exit(&self, from: &Context, to: &Context) {
+        follow(from, to);
     }
 
     fn make_view(&self, context: &Context) -> Option<Arc<dyn ObserverContextView>> {
@@ -51,9 +51,13 @@ impl ContextObserver for Observer {
 }
 
 #[inline]
-fn follow(context: &Context) {
+fn follow(before: &Context, context: &Context) {
     if !context.has_active_span() {
-        return publish::clear();
+        // Contexts that carry other things don't disturb spans that were marked by hand.
+        if before.has_active_span() {
+            publish::clear();
+        }
+        return;
     }
     let span = convert(context.span().span_context());
     let view = context.observer_view().as_ref();
