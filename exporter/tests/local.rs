@@ -3,9 +3,11 @@
 mod fixture;
 
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -232,6 +234,56 @@ fn connections_are_bounded_and_stalling_ones_don_t_hold_up_the_end() {
     assert_eq!(receiver.counts().too_many, 1);
     // Hangs here if a connection's thread does not hear of the end.
     drop(receiver);
+}
+
+/// The socket that the process which runs [`a_stranger_s_part`] finds in its environment.
+const STRANGER_SOCKET: &str = "SPANPROF_TEST_STRANGER_SOCKET";
+
+/// The user without privilege on every Linux.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn strangers_are_turned_away_on_both_sides() {
+    let (directory, receiver) = bound();
+    let is_root = std::fs::metadata(directory.path()).unwrap().uid() == 0;
+    if !is_root {
+        assert!(std::env::var_os("CI").is_none(), "strangers_are_turned_away_on_both_sides needs root");
+        eprintln!("NOT RUN: strangers_are_turned_away_on_both_sides: it needs root");
+        return;
+    }
+    // Even where the files would let them in.
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(receiver.path(), PermissionsExt::from_mode(0o666)).unwrap();
+    let program = directory.path().join("stranger");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut stranger = Command::new(program);
+    stranger.args(["--exact", "a_stranger_s_part"]).env(STRANGER_SOCKET, receiver.path());
+    let mut stranger =
+        stranger.uid(NOBODY).gid(NOBODY).current_dir("/").stdout(Stdio::null()).spawn().unwrap();
+    // What it listens on appears by a rename, after it was turned away here.
+    let theirs = directory.path().join("theirs.sock");
+    while !theirs.exists() {
+        assert!(stranger.try_wait().unwrap().is_none(), "the stranger failed");
+        std::thread::yield_now();
+    }
+    assert_eq!(receiver.counts(), ReceiverCounts { strangers: 1, ..ReceiverCounts::default() });
+    let error = LocalSink::new(theirs).unwrap().send(&small(), &[], in_time()).unwrap_err();
+    assert!(matches!(error, LocalError::Stranger { uid: NOBODY, .. }), "{error}");
+    assert!(stranger.wait().unwrap().success());
+}
+
+/// What another user's process does: nothing unless it is started by the test above.
+#[test]
+fn a_stranger_s_part() {
+    let Some(socket) = std::env::var_os(STRANGER_SOCKET).map(PathBuf::from) else { return };
+    assert!(LocalSink::new(&socket).unwrap().send(&small(), &[], in_time()).is_err());
+    let bound = socket.with_file_name("theirs.new");
+    let listener = UnixListener::bind(&bound).unwrap();
+    std::fs::rename(bound, socket.with_file_name("theirs.sock")).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut received = Vec::new();
+    let _ = stream.read_to_end(&mut received);
+    assert_eq!(received, b"", "nothing is sent to a stranger");
 }
 
 proptest! {

@@ -142,15 +142,11 @@ impl LocalReceiver {
         *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where it listens.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for LocalReceiver {
-    fn drop(&mut self) {
-        self.stop = None;
+    /// Ends all connections and removes the socket's file. What was taken before can still be had.
+    pub fn close(&mut self) {
+        if self.stop.take().is_none() {
+            return;
+        }
         // Another agent's socket may have taken the place of ours.
         let is_ours = std::fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
@@ -160,6 +156,17 @@ impl Drop for LocalReceiver {
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();
         }
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for LocalReceiver {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

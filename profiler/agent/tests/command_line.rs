@@ -2,12 +2,12 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use spanprof_agent::summary::Summary;
-use support::{Cat, Finished, can_capture, is_root, run, spanprof};
+use support::{Cat, Recording, can_capture, is_root, run, spanprof};
 
 #[test]
 fn without_arguments_it_helps_and_ends_with_2() {
@@ -52,6 +52,10 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["record", "--pid", "1", "--", "true"], "cannot be used with"),
         (&["attach", "--pid", "1"], "--pyroscope URL or --dir DIR"),
         (&["attach", "--dir", "x"], "no process is selected"),
+        (&["attach", "--dir", "x"], "take profiles with --receive"),
+        (&["attach", "--receive", "x"], "--pyroscope URL or --dir DIR"),
+        (&["attach", "--receive", "/", "--dir", "/tmp"], "/ is no socket: choose another path"),
+        (&["attach", "--receive", "x", "--otlp-profiles", "localhost:4318"], "no address of a server"),
         (&["attach", "--pid", "1", "--dir", "x", "--tag", "novalue"], "KEY=VALUE"),
         (&["show", "x", "--span", "12"], "16 hex digits"),
         (&["show", "x", "--trace", "zz"], "32 hex digits"),
@@ -360,67 +364,6 @@ fn a_build_without_the_demo_says_how_to_get_it() {
     let finished = run(spanprof().arg("demo"));
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(finished.errors.contains("--features demo"), "{finished:?}");
-}
-
-/// A capture that runs while the test acts.
-struct Recording {
-    child: Child,
-    errors: BufReader<std::process::ChildStderr>,
-    seen: String,
-}
-
-impl Recording {
-    fn start(arguments: &[&str], out: &std::path::Path) -> Recording {
-        let mut command = spanprof();
-        command.args(["record", "--out"]).arg(out).args(arguments);
-        Recording::of(command)
-    }
-
-    fn of(mut command: Command) -> Recording {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        Recording { child, errors, seen: String::new() }
-    }
-
-    fn wait_for(&mut self, words: &str) {
-        loop {
-            let begin = self.seen.len();
-            let read = self.errors.read_line(&mut self.seen).unwrap();
-            assert_ne!(read, 0, "it ended before it said {words:?}: {}", self.seen);
-            if self.seen[begin..].contains(words) {
-                return;
-            }
-        }
-    }
-
-    fn output_line(&mut self) -> String {
-        let mut line = String::new();
-        BufReader::new(self.child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        line.trim().to_owned()
-    }
-
-    fn signal(&self, signal: i32) {
-        // SAFETY: the child was not collected, so the id is still its own.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
-    }
-
-    fn finish(mut self) -> Finished {
-        // A grandchild may hold the pipes open, so that the end of the process is awaited first where it can
-        // be told from its output alone.
-        let status = self.child.wait().unwrap();
-        set_nonblocking(&self.errors);
-        let mut rest = Vec::new();
-        let _ = self.errors.read_to_end(&mut rest);
-        self.seen.push_str(&String::from_utf8_lossy(&rest));
-        Finished { code: status.code(), output: String::new(), errors: std::mem::take(&mut self.seen) }
-    }
-}
-
-fn set_nonblocking(errors: &BufReader<std::process::ChildStderr>) {
-    use std::os::fd::AsRawFd;
-    // SAFETY: sets a flag on a descriptor that we own.
-    unsafe { libc::fcntl(errors.get_ref().as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
 }
 
 #[test]

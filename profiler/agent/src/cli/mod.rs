@@ -6,12 +6,15 @@
 
 mod attach;
 mod complaints;
+mod course;
 mod demo;
+mod destinations;
 mod doctor;
 mod exit;
 mod interrupt;
 mod output;
 mod progress;
+mod receiving;
 mod record;
 mod selection;
 mod session;

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use spanprof_exporter::Profile;
 
 /// Windows that wait for one sink: at ten seconds each, a minute in which a server may be away.
-const QUEUE: usize = 6;
+pub(crate) const QUEUE: usize = 6;
+
+/// The same where other processes hand theirs over: many of them may do so at the same second, and a push takes half of one.
+pub(crate) const QUEUE_OF_RECEIVED: usize = 64;
 
 /// Where windows go.
 pub(crate) trait Sink: Send + 'static {
@@ -60,12 +63,12 @@ pub(crate) struct Shipper {
 }
 
 impl Shipper {
-    /// Starts the thread.
+    /// Starts the thread, before which so many windows may wait.
     ///
     /// # Errors
     /// When the system refuses one.
-    pub(crate) fn start(name: String, mut sink: impl Sink) -> std::io::Result<Shipper> {
-        let (windows, queue) = mpsc::sync_channel::<Arc<Profile>>(QUEUE);
+    pub(crate) fn start(name: String, queue: usize, mut sink: impl Sink) -> std::io::Result<Shipper> {
+        let (windows, queue) = mpsc::sync_channel::<Arc<Profile>>(queue);
         let (results, shipments) = mpsc::channel();
         std::thread::Builder::new().name("shipping".into()).spawn(move || {
             while let Ok(profile) = queue.recv() {
@@ -152,7 +155,7 @@ mod tests {
     #[test]
     fn a_stuck_sink_never_blocks_and_every_window_is_counted() {
         let (open, gate) = mpsc::channel();
-        let mut shipper = Shipper::start("the server".into(), Gate(gate)).unwrap();
+        let mut shipper = Shipper::start("the server".into(), QUEUE, Gate(gate)).unwrap();
         let window = Arc::new(Profile::default());
         let offered = 20;
         let refused = (0..offered).filter(|_| shipper.offer(&window).is_err()).count() as u64;
@@ -181,7 +184,7 @@ mod tests {
     #[test]
     fn the_end_waits_for_what_is_under_way() {
         let (open, gate) = mpsc::channel();
-        let mut shipper = Shipper::start("the server".into(), Gate(gate)).unwrap();
+        let mut shipper = Shipper::start("the server".into(), QUEUE, Gate(gate)).unwrap();
         let window = Arc::new(Profile::default());
         for _ in 0..3 {
             shipper.offer(&window).unwrap();

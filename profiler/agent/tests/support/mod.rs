@@ -1,6 +1,9 @@
 //! What the tests of the program share: starting it, also without privilege, and something to profile.
 
-use std::io::{Read, Write};
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -87,6 +90,73 @@ pub(crate) fn as_nobody(arguments: &[&str], capabilities: &[u32]) -> Box<Command
         });
     }
     command
+}
+
+/// A capture that runs while the test acts.
+pub(crate) struct Recording {
+    child: Child,
+    errors: BufReader<std::process::ChildStderr>,
+    seen: String,
+}
+
+impl Recording {
+    /// A recording into a directory.
+    pub(crate) fn start(arguments: &[&str], out: &std::path::Path) -> Recording {
+        let mut command = spanprof();
+        command.args(["record", "--out"]).arg(out).args(arguments);
+        Recording::of(command)
+    }
+
+    /// Any command of the program.
+    pub(crate) fn of(mut command: Command) -> Recording {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        Recording { child, errors, seen: String::new() }
+    }
+
+    /// Waits until it said something on standard error.
+    pub(crate) fn wait_for(&mut self, words: &str) {
+        loop {
+            let begin = self.seen.len();
+            let read = self.errors.read_line(&mut self.seen).unwrap();
+            assert_ne!(read, 0, "it ended before it said {words:?}: {}", self.seen);
+            if self.seen[begin..].contains(words) {
+                return;
+            }
+        }
+    }
+
+    /// The next line of its standard output.
+    pub(crate) fn output_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: the child was not collected, so the id is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Finished {
+        // A grandchild may hold the pipes open, so that the end of the process is awaited first where it can
+        // be told from its output alone.
+        let status = self.child.wait().unwrap();
+        set_nonblocking(&self.errors);
+        let mut rest = Vec::new();
+        let _ = self.errors.read_to_end(&mut rest);
+        self.seen.push_str(&String::from_utf8_lossy(&rest));
+        Finished { code: status.code(), output: String::new(), errors: std::mem::take(&mut self.seen) }
+    }
+}
+
+fn set_nonblocking(errors: &BufReader<std::process::ChildStderr>) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: sets a flag on a descriptor that we own.
+    unsafe { libc::fcntl(errors.get_ref().as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
 }
 
 /// A process that waits for its standard input to close.

@@ -1,0 +1,235 @@
+//! Where `attach` sends windows to: the options that name destinations, and what a refusal is called.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use spanprof_exporter::Profile;
+use spanprof_exporter::delivery::{ConfigError, Credentials};
+use spanprof_exporter::directory::{DirectoryError, WindowDirectory};
+use spanprof_exporter::otlp::{OtlpConfig, OtlpSink};
+use spanprof_exporter::pyroscope::{PyroscopeConfig, PyroscopeSink};
+
+use super::exit::{Exit, Failure};
+use super::shipping::{RETRY_LIMIT, Shipment, Shipper, Sink};
+use super::units::{count, counted};
+
+/// Where windows go.
+#[derive(Debug, Args)]
+pub(super) struct Destinations {
+    /// Push each window to the Pyroscope server at this address
+    ///
+    /// Signs in with PYROSCOPE_BASIC_AUTH_USER and PYROSCOPE_BASIC_AUTH_PASSWORD, or with
+    /// PYROSCOPE_AUTH_TOKEN, where the environment holds them.
+    #[arg(long, value_name = "URL")]
+    pyroscope: Option<String>,
+    /// Send each window as OTLP profiles (v1development, HTTP) to the server at this address
+    ///
+    /// Such as a collector's http://localhost:4318, which is not signed in to.
+    #[arg(long, value_name = "URL")]
+    otlp_profiles: Option<String>,
+    /// Write each window as a pprof file into this directory
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// How large the windows in --dir may grow together; the oldest go first
+    #[arg(long, value_name = "MB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    dir_limit: u64,
+    /// Put this tag on everything that is pushed to Pyroscope
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    tags: Vec<(String, String)>,
+    /// The tenant (X-Scope-OrgID) on a server with several
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+}
+
+fn parse_tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".into()),
+    }
+}
+
+impl Destinations {
+    /// Refuses where none is named.
+    ///
+    /// # Errors
+    /// Wrong usage.
+    pub(super) fn require_some(&self) -> Result<(), Failure> {
+        if self.pyroscope.is_none() && self.otlp_profiles.is_none() && self.dir.is_none() {
+            return Err(Failure::new(Exit::Usage, "nowhere to send profiles to")
+                .help("give --pyroscope URL or --dir DIR, or both, or --otlp-profiles URL; see `spanprof attach --help`"));
+        }
+        Ok(())
+    }
+
+    /// A shipper for each, before which so many windows may wait.
+    ///
+    /// # Errors
+    /// Where one can't be used.
+    pub(super) fn shippers(&self, queue: usize) -> Result<Vec<Shipper>, Failure> {
+        let mut shippers = Vec::new();
+        let thread_failure =
+            |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot start a thread: {error}"));
+        let usage = |error: ConfigError| Failure::new(Exit::Usage, error.to_string());
+        if let Some(directory) = &self.dir {
+            let limit = self.dir_limit.saturating_mul(1_000_000);
+            let windows = WindowDirectory::new(directory, limit)
+                .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+            let name = directory.display().to_string();
+            shippers.push(Shipper::start(name, queue, windows).map_err(thread_failure)?);
+        }
+        if let Some(url) = &self.pyroscope {
+            let config = PyroscopeConfig {
+                tenant: self.tenant.clone(),
+                credentials: credentials(|name| std::env::var(name).ok()),
+                tags: self.tags.clone(),
+                retry_budget: RETRY_LIMIT,
+                ..PyroscopeConfig::new(url)
+            };
+            let sink = PyroscopeSink::new(config).map_err(usage)?;
+            shippers.push(
+                Shipper::start(url.clone(), queue, Push::new(Server::Pyroscope(sink))?)
+                    .map_err(thread_failure)?,
+            );
+        }
+        if let Some(url) = &self.otlp_profiles {
+            let config = OtlpConfig {
+                tenant: self.tenant.clone(),
+                // Pyroscope's password is no business of another server.
+                credentials: Credentials::None,
+                retry_budget: RETRY_LIMIT,
+                ..OtlpConfig::new(url)
+            };
+            let sink = OtlpSink::new(config).map_err(usage)?;
+            shippers.push(
+                Shipper::start(url.clone(), queue, Push::new(Server::Otlp(sink))?).map_err(thread_failure)?,
+            );
+        }
+        Ok(shippers)
+    }
+}
+
+/// The environment's credentials, under the names that Pyroscope's own clients use.
+fn credentials(variable: impl Fn(&str) -> Option<String>) -> Credentials {
+    let variable = |name| variable(name).filter(|value| !value.is_empty());
+    if let Some(token) = variable("PYROSCOPE_AUTH_TOKEN") {
+        return Credentials::Bearer { token };
+    }
+    match (variable("PYROSCOPE_BASIC_AUTH_USER"), variable("PYROSCOPE_BASIC_AUTH_PASSWORD")) {
+        (Some(user), password) => Credentials::Basic { user, password: password.unwrap_or_default() },
+        (None, _) => Credentials::None,
+    }
+}
+
+/// What speaks to a server.
+enum Server {
+    Pyroscope(PyroscopeSink),
+    Otlp(OtlpSink),
+}
+
+/// Pushes to a server on a runtime of its own: one thread, no more than a push needs.
+struct Push {
+    server: Server,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Push {
+    fn new(server: Server) -> Result<Push, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the network: {error}")))?;
+        Ok(Push { server, runtime })
+    }
+}
+
+impl Sink for Push {
+    fn ship(&mut self, profile: &Profile) -> Shipment {
+        let report = self.runtime.block_on(async {
+            match &self.server {
+                Server::Pyroscope(sink) => sink.push(profile).await,
+                // Samples carry their service; the agent has no resource of its own to tell of.
+                Server::Otlp(sink) => sink.push(profile, &[]).await,
+            }
+        });
+        let why = report.first_error.unwrap_or_else(|| "no reason was given".into());
+        let dropped = &report.dropped;
+        let mut problems = Vec::new();
+        for (kind, number, words) in [
+            ("rejected", dropped.rejected, "the server refused"),
+            ("misconfigured", dropped.misconfigured, "the server's address or the credentials are wrong for"),
+            ("rate limited", dropped.rate_limited, "the server's rate limit dropped"),
+            ("unreachable", dropped.unreachable, "the server was not there for"),
+            ("timed out", dropped.timed_out, "the server did not answer in time for"),
+            ("too large", dropped.too_large, "samples were larger than the server takes in"),
+        ] {
+            if number > 0 {
+                let profiles = counted(number, "profile", "profiles");
+                problems.push((kind, format!("{words} {profiles}: {why}")));
+            }
+        }
+        if report.bad_ids > 0 {
+            problems.push(("bad ids", format!("{} malformed span ids were left off", count(report.bad_ids))));
+        }
+        if report.capped_values > 0 {
+            let samples = count(report.capped_values);
+            problems.push((
+                "capped values",
+                format!("a label has too many values: {samples} samples were sent with `other`"),
+            ));
+        }
+        Shipment { arrived: dropped.total() == 0, problems }
+    }
+}
+
+impl Sink for WindowDirectory {
+    fn ship(&mut self, profile: &Profile) -> Shipment {
+        match self.write(profile) {
+            Ok(_) => Shipment { arrived: true, problems: Vec::new() },
+            Err(error) => {
+                let kind = match error {
+                    DirectoryError::DiskFull { .. } => "disk full",
+                    DirectoryError::WindowTooLarge { .. } => "window too large",
+                    _ => "directory",
+                };
+                Shipment { arrived: false, problems: vec![(kind, error.to_string())] }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_pairs() {
+        assert_eq!(parse_tag("region=eu=1"), Ok(("region".into(), "eu=1".into())));
+        for bad in ["", "region", "=eu", "region="] {
+            assert!(parse_tag(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn credentials_come_from_the_environment() {
+        let from = |pairs: &'static [(&str, &str)]| {
+            credentials(|name| {
+                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert_eq!(from(&[]), Credentials::None);
+        assert_eq!(from(&[("PYROSCOPE_AUTH_TOKEN", "")]), Credentials::None);
+        assert_eq!(from(&[("PYROSCOPE_AUTH_TOKEN", "t")]), Credentials::Bearer { token: "t".into() });
+        let basic = [("PYROSCOPE_BASIC_AUTH_USER", "7"), ("PYROSCOPE_BASIC_AUTH_PASSWORD", "p")];
+        let basic: &'static [(&str, &str)] = Box::leak(Box::new(basic));
+        assert_eq!(from(basic), Credentials::Basic { user: "7".into(), password: "p".into() });
+    }
+
+    #[test]
+    fn a_directory_sink_tells_what_it_could_not_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut sink = WindowDirectory::new(directory.path(), 1).unwrap();
+        let shipment = sink.ship(&Profile::default());
+        assert!(!shipment.arrived);
+        assert_eq!(shipment.problems[0].0, "window too large");
+    }
+}
