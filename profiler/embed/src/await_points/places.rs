@@ -79,30 +79,32 @@ pub(super) struct Finder {
     credit: Credit,
 }
 
-/// How much a thread may walk: a fiftieth of its time, after a start of 30 ms, enough for some thousand places. A walk
-/// may run into debt, which time pays back.
+/// How much a thread may walk, in frames of about a microsecond each: a fiftieth of its time, after a start that is
+/// enough for some thousand places. A walk may run into debt, which time pays back. By the count, not by the clock: a
+/// thread that lost its processor during a walk hasn't walked more.
 struct Credit {
-    nanoseconds: Cell<i64>,
+    frames: Cell<i64>,
+    /// In nanoseconds, up to which time has been paid for.
     at: Cell<u64>,
 }
 
 impl Credit {
-    const SHARE: u64 = 50;
-    const MAXIMUM: i64 = 30_000_000;
+    const NANOSECONDS_PER_FRAME: u64 = 50_000;
+    const MAXIMUM: i64 = 30_000;
 
     const fn new() -> Self {
-        Self { nanoseconds: Cell::new(Self::MAXIMUM), at: Cell::new(0) }
+        Self { frames: Cell::new(Self::MAXIMUM), at: Cell::new(0) }
     }
 
     fn is_left(&self, now: u64) -> bool {
-        let earned = now.saturating_sub(self.at.replace(now)) / Self::SHARE;
-        let credit = self.nanoseconds.get().saturating_add_unsigned(earned).min(Self::MAXIMUM);
-        self.nanoseconds.set(credit);
-        credit > 0
+        let earned = now.saturating_sub(self.at.get()) / Self::NANOSECONDS_PER_FRAME;
+        self.at.set(self.at.get() + earned * Self::NANOSECONDS_PER_FRAME);
+        self.frames.set(self.frames.get().saturating_add_unsigned(earned).min(Self::MAXIMUM));
+        self.frames.get() > 0
     }
 
-    fn spend(&self, nanoseconds: u64) {
-        self.nanoseconds.set(self.nanoseconds.get().saturating_sub_unsigned(nanoseconds));
+    fn spend(&self, frames: u64) {
+        self.frames.set(self.frames.get().saturating_sub_unsigned(frames));
     }
 }
 
@@ -161,14 +163,13 @@ impl Finder {
     }
 
     fn walk(&self, low: usize, root: usize) -> Option<Place> {
-        let start = clock::now();
-        if !self.credit.is_left(start) {
+        if !self.credit.is_left(clock::now()) {
             return None;
         }
         let mut room = [Slot::default(); MAXIMUM_FRAMES];
-        let place = walk::slots(low, root, &mut room).map(|slots| Place::new(root - low, slots));
-        self.credit.spend(clock::now().saturating_sub(start));
-        place
+        let (slots, frames) = walk::slots(low, root, &mut room);
+        self.credit.spend(frames);
+        slots.map(|slots| Place::new(root - low, slots))
     }
 }
 
@@ -223,25 +224,26 @@ mod tests {
     #[test]
     fn walking_takes_a_fiftieth_of_the_time_once_the_start_is_over() {
         let credit = Credit::new();
-        const WALK: u64 = 10_000;
+        const WALK: u64 = 20;
+        const SECOND: u64 = 1_000_000_000;
         let walks = |from: u64, to: u64| {
-            let mut walks = 0;
-            // Somebody asks every microsecond.
-            for now in (from..to).step_by(1000) {
-                if credit.is_left(now) {
+            // Somebody asks every 10 microseconds.
+            let is_walked = |now: &u64| {
+                let is_left = credit.is_left(*now);
+                if is_left {
                     credit.spend(WALK);
-                    walks += 1;
                 }
-            }
-            walks
+                is_left
+            };
+            (from..to).step_by(10_000).filter(is_walked).count()
         };
-        let first = walks(1_000_000, 1_000_000_000);
-        assert!((3_000 + 1_900..=3_000 + 2_010).contains(&first), "{first}");
-        let second = walks(1_000_000_000, 2_000_000_000);
-        assert!((1_990..=2_010).contains(&second), "{second}");
+        let first = walks(SECOND, 2 * SECOND);
+        assert!((1_500 + 999..=1_500 + 1_001).contains(&first), "{first}");
+        let second = walks(2 * SECOND, 3 * SECOND);
+        assert!((999..=1_001).contains(&second), "{second}");
         // Idle time doesn't add up without end.
-        let third = walks(1_000_000_000_000, 1_000_030_000_000);
-        assert!((3_000..=3_065).contains(&third), "{third}");
+        let third = walks(1_000 * SECOND, 1_000 * SECOND + SECOND / 100);
+        assert!((999..=1_000).contains(&third), "one at each question: {third}");
     }
 
     #[test]

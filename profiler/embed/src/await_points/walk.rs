@@ -17,20 +17,21 @@ pub(super) struct Slot {
 /// The return addresses that lie between two addresses of the calling thread's stack, leaf first; the last one leads
 /// into the frame in which `high` itself lies.
 ///
-/// `None` where the walk didn't arrive there, or an address wasn't where the unwinder said.
+/// `None` where the walk didn't arrive there, or an address wasn't where the unwinder said. With it, how many frames were
+/// visited.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-pub(super) fn slots(low: usize, high: usize, slots: &mut [Slot; MAXIMUM_FRAMES]) -> Option<&[Slot]> {
-    let mut walk = Walk { low, high, slots, length: 0, arrived: false };
+pub(super) fn slots(low: usize, high: usize, slots: &mut [Slot; MAXIMUM_FRAMES]) -> (Option<&[Slot]>, u64) {
+    let mut walk = Walk { low, high, slots, length: 0, arrived: false, visited: 0 };
     // SAFETY: the callback takes exactly this argument and neither unwinds nor keeps it.
     unsafe { _Unwind_Backtrace(visit, (&raw mut walk).cast()) };
-    let (arrived, length) = (walk.arrived, walk.length);
-    (arrived && length > 0).then(|| &slots[..length])
+    let (arrived, length, visited) = (walk.arrived, walk.length, walk.visited);
+    ((arrived && length > 0).then(|| &slots[..length]), visited)
 }
 
 /// Other architectures keep a return address in a register until a function stores it wherever it likes.
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-pub(super) fn slots(_: usize, _: usize, _: &mut [Slot; MAXIMUM_FRAMES]) -> Option<&[Slot]> {
-    None
+pub(super) fn slots(_: usize, _: usize, _: &mut [Slot; MAXIMUM_FRAMES]) -> (Option<&[Slot]>, u64) {
+    (None, 0)
 }
 
 /// The word at an address of the calling thread's stack.
@@ -60,6 +61,7 @@ struct Walk<'a> {
     slots: &'a mut [Slot; MAXIMUM_FRAMES],
     length: usize,
     arrived: bool,
+    visited: u64,
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -75,6 +77,7 @@ extern "C" fn visit(context: *mut Context, argument: *mut libc::c_void) -> libc:
     // SAFETY: `slots` passes its own walk, and the unwinder a context that is valid during the call.
     let (walk, address, return_address) =
         unsafe { (&mut *argument.cast::<Walk<'_>>(), _Unwind_GetCFA(context), _Unwind_GetIP(context)) };
+    walk.visited += 1;
     let Some(slot) = address.checked_sub(size_of::<usize>()) else {
         return STOP;
     };

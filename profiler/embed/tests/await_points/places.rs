@@ -132,3 +132,23 @@ fn a_place_names_the_watched_future_and_nothing_outside() {
     assert!(functions.last().is_some_and(|name| name.contains("InSpan")), "{functions:?}");
     assert!(functions.iter().all(|name| !name.contains("not_watched")), "{functions:?}");
 }
+
+#[test]
+fn a_chain_that_is_too_deep_is_unknown_and_counted() {
+    fn nested(depth: usize) -> Pin<Box<dyn Future<Output = ()>>> {
+        async fn one_more(depth: usize) {
+            nested(depth - 1).await;
+        }
+        if depth == 0 { Box::pin(turn()) } else { Box::pin(one_more(depth)) }
+    }
+    let lost = spanprof::await_points::lost().places;
+    for (number, depth) in [(1, 40), (2, 300)] {
+        let mut future = pin!(in_span(span(32, number), nested(depth)).watched());
+        while future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
+    }
+    let mut seen = seen::of(32, 2);
+    seen.sort_by_key(|seen| seen.span.span_id);
+    assert_eq!(async_functions(&seen[0].place), ["one_more"; 40]);
+    assert!(seen[1].place.is_empty());
+    assert!(spanprof::await_points::lost().places > lost);
+}
