@@ -83,12 +83,14 @@ mod messaging;
 #[cfg(feature = "opentelemetry")]
 mod observer;
 #[cfg(feature = "opentelemetry-sdk")]
-mod profile_id;
+mod profile_processor;
 mod publish;
 mod resource;
 #[cfg(feature = "self-profile")]
 pub mod self_profile;
 mod settings;
+#[cfg(feature = "opentelemetry-sdk")]
+mod span_attributes;
 #[cfg(feature = "tracing")]
 mod span_ids;
 #[cfg(feature = "tracing")]
@@ -100,6 +102,8 @@ pub use await_points::{Watch, WatchExt, watch};
 pub use carry::{Carried, CarriedGuard, carry};
 #[cfg(feature = "opentelemetry")]
 pub use observer::with_attributes;
+#[cfg(feature = "opentelemetry-sdk")]
+pub use profile_processor::ProfileProcessor;
 pub use publish::Guard;
 pub use spanprof_context::{Attributes, Key, SpanContext, SpanId, TraceId};
 #[cfg(feature = "tracing")]

@@ -32,6 +32,12 @@ impl Messaging {
         }
     }
 
+    /// What attributes say that were encoded before.
+    #[cfg(feature = "opentelemetry-sdk")]
+    pub(crate) fn of(attributes: &Attributes) -> Self {
+        Self { values: KEYS.map(|key| attributes.get(key).map(str::to_owned)) }
+    }
+
     fn get(&self, key: Key) -> Option<&str> {
         let position = KEYS.iter().position(|candidate| *candidate == key)?;
         self.values[position].as_deref()
@@ -43,14 +49,15 @@ impl Messaging {
 
     /// The attributes of a span's record.
     ///
-    /// `inherited` are those of the enclosing span's record. Where the span adds nothing they are shared, not copied.
+    /// `inherited` are those of the enclosing span's record, with its local root where no other is known. Where the span
+    /// adds nothing they are shared, not copied.
     pub(crate) fn attributes(
         &self,
         local_root: Option<SpanId>,
         inherited: Option<&Arc<Attributes>>,
     ) -> Arc<Attributes> {
-        let root = local_root.map(|id| id.to_string());
         let inherited_root = inherited.and_then(|inherited| inherited.get(Key::LocalRootSpanId));
+        let root = local_root.map(|id| id.to_string()).or(inherited_root.map(str::to_owned));
         if let Some(inherited) = inherited
             && self.is_empty()
             && root.as_deref() == inherited_root

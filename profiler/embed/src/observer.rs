@@ -11,6 +11,8 @@
 
 use std::any::Any;
 use std::sync::Arc;
+#[cfg(feature = "opentelemetry-sdk")]
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use opentelemetry::Context;
 use opentelemetry::context::{ContextObserver, GlobalContextObserver, ObserverContextView};
@@ -19,10 +21,21 @@ use spanprof_context::{Attributes, SpanContext, SpanId, TraceId};
 
 use crate::publish;
 
+#[cfg(feature = "opentelemetry-sdk")]
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
 struct Observer;
 
 /// Attributes as they stand in a context: found without a look-up in its map.
-struct View(Arc<Attributes>);
+pub(crate) struct View {
+    pub(crate) attributes: Arc<Attributes>,
+    /// The local root span, where a span processor told it.
+    #[cfg(feature = "opentelemetry-sdk")]
+    pub(crate) local_root: Option<SpanId>,
+    /// Those of [`with_attributes`] that are among them.
+    #[cfg(feature = "opentelemetry-sdk")]
+    pub(crate) given: Option<Arc<Attributes>>,
+}
 
 impl ObserverContextView for View {
     fn as_any(&self) -> &dyn Any {
@@ -45,9 +58,20 @@ impl ContextObserver for Observer {
     }
 
     fn make_view(&self, context: &Context) -> Option<Arc<dyn ObserverContextView>> {
-        let view: Arc<View> = context.get::<Entry>()?.0.clone();
+        let given = context.get::<Entry>().map(|entry| &entry.0);
+        #[cfg(feature = "opentelemetry-sdk")]
+        if let Some(view) = crate::span_attributes::view(context, given) {
+            return Some(view);
+        }
+        let view: Arc<View> = given?.clone();
         Some(view)
     }
+}
+
+/// What the observer keeps with a context.
+#[inline]
+pub(crate) fn view(context: &Context) -> Option<&View> {
+    context.observer_view().as_ref()?.as_any().downcast_ref()
 }
 
 #[inline]
@@ -60,10 +84,9 @@ fn follow(before: &Context, context: &Context) {
         return;
     }
     let span = convert(context.span().span_context());
-    let view = context.observer_view().as_ref();
-    match view.and_then(|view| view.as_any().downcast_ref::<View>()) {
+    match view(context) {
         None => publish::set(&span),
-        Some(View(attributes)) => publish::set_with_attributes(&span, attributes),
+        Some(view) => publish::set_with_attributes(&span, &view.attributes),
     }
 }
 
@@ -81,7 +104,13 @@ fn convert(span: &OtelSpanContext) -> SpanContext {
 /// Make the attributes once per consumer, not per message.
 #[must_use = "attach the context, or start a span with it"]
 pub fn with_attributes(context: &Context, attributes: &Arc<Attributes>) -> Context {
-    context.with_value(Entry(Arc::new(View(Arc::clone(attributes)))))
+    context.with_value(Entry(Arc::new(View {
+        attributes: Arc::clone(attributes),
+        #[cfg(feature = "opentelemetry-sdk")]
+        local_root: None,
+        #[cfg(feature = "opentelemetry-sdk")]
+        given: Some(Arc::clone(attributes)),
+    })))
 }
 
 /// Installs the observer, and sees whether it is called. `false` if another one was there before.
@@ -98,5 +127,13 @@ pub(crate) fn install() -> bool {
     let attached = Context::new().with_remote_span_context(probe).attach();
     let observed = spanprof_context::thread::current() == Some(expected);
     drop(attached);
+    #[cfg(feature = "opentelemetry-sdk")]
+    INSTALLED.store(observed, Ordering::Relaxed);
     observed
+}
+
+/// Whether contexts get views.
+#[cfg(feature = "opentelemetry-sdk")]
+pub(crate) fn is_installed() -> bool {
+    INSTALLED.load(Ordering::Relaxed)
 }

@@ -5,7 +5,7 @@
 use spanprof_context::{Attributes, SpanContext, thread};
 
 /// Publishes a span without attributes for the calling thread. An invalid one clears.
-#[cfg(any(feature = "opentelemetry", feature = "tracing"))]
+#[cfg(feature = "opentelemetry")]
 #[inline]
 pub(crate) fn set(span: &SpanContext) {
     thread::set(span);

@@ -1,7 +1,7 @@
 //! Spans carried to other threads: plain ones, tokio's blocking ones and a pool's; with OpenTelemetry and without.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread;
 
 use rayon::prelude::*;
@@ -102,7 +102,7 @@ fn a_pool_publishes_what_each_piece_was_given() {
 
 #[cfg(feature = "opentelemetry")]
 mod with_opentelemetry {
-    use std::sync::Once;
+    use std::sync::{Arc, Once};
 
     use opentelemetry::Context;
     use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};

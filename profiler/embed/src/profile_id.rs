@@ -1,1 +1,0 @@
-//! `pyroscope.profile.id` on spans, so that Grafana offers "Profiles for this span".

@@ -1,0 +1,103 @@
+//! A span processor that links spans and profiles, both ways.
+//!
+//! Spans get `pyroscope.profile.id`, so that Grafana offers "Profiles for this span". Profiles get, through the published
+//! record, the local root span and the messaging attributes that spans were started with, so that samples tell their
+//! topic before any span has ended.
+
+use std::time::Duration;
+
+use opentelemetry::trace::Span as _;
+use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+
+use crate::messaging::Messaging;
+use crate::{observer, span_attributes};
+
+/// The attribute by which Grafana finds a span's profile.
+const PROFILE_ID: &str = "pyroscope.profile.id";
+
+/// A span processor for OpenTelemetry's SDK, beside the one that exports:
+///
+/// ```
+/// use opentelemetry_sdk::trace::SdkTracerProvider;
+///
+/// let provider = SdkTracerProvider::builder()
+///     .with_span_processor(spanprof::ProfileProcessor::new())
+///     // .with_batch_exporter(…)
+///     .build();
+/// ```
+///
+/// # What spans get
+///
+/// Every recorded span gets `pyroscope.profile.id`, its own span id in hexadecimal: our samples carry the id of the
+/// innermost span that was active, so that is what a span's profile is found by, and it holds what that span did by
+/// itself. Spans dropped by sampling get nothing, as nobody sees them. Grafana's own agents label all samples
+/// with the local root's id instead; [`local_roots_only`](Self::local_roots_only) marks the same spans as they do.
+///
+/// # What profiles get
+///
+/// Where the [`Agent`](crate::Agent) runs, the record of each thread also carries the local root's span id (the span whose
+/// parent is in another process, or that has none) and `messaging.destination.name`, `messaging.consumer.group.name` and
+/// `messaging.operation.name`, as far as the span or one around it was **started** with them; `tracing-opentelemetry`
+/// starts spans with their fields. A span with a destination of its own takes nothing from the spans around it.
+/// Attributes that are set later are not seen, nor are those of spans that sampling dropped.
+///
+/// The record is put together once per span, not per poll. It makes a context larger, so attaching one costs more than ids
+/// alone do; `cargo bench -p spanprof --features opentelemetry-sdk,tracing` tells how much.
+#[derive(Debug, Default)]
+pub struct ProfileProcessor {
+    local_roots_only: bool,
+}
+
+impl ProfileProcessor {
+    /// Marks every recorded span.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Marks only spans whose parent is in another process or that have none.
+    #[must_use]
+    pub fn local_roots_only(mut self) -> Self {
+        self.local_roots_only = true;
+        self
+    }
+}
+
+impl SpanProcessor for ProfileProcessor {
+    fn on_start(&self, span: &mut Span, parent: &Context) {
+        let id = span.span_context().span_id();
+        if observer::is_installed() {
+            span_attributes::note(id, parent, &messaging(span));
+        }
+        if !self.local_roots_only || span_attributes::is_local_root(parent) {
+            span.set_attribute(KeyValue::new(PROFILE_ID, id.to_string()));
+        }
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if observer::is_installed() {
+            span_attributes::forget(span.span_context.span_id());
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        span_attributes::forget_all();
+        Ok(())
+    }
+}
+
+/// What the span was started with. The SDK shows it as a copy only, a few hundred nanoseconds once per span.
+fn messaging(span: &Span) -> Messaging {
+    let mut messaging = Messaging::default();
+    for KeyValue { key, value, .. } in span.exported_data().into_iter().flat_map(|data| data.attributes) {
+        if let (Some(key), Value::String(text)) = (Messaging::key(key.as_str()), value) {
+            messaging.set(key, text.as_str().to_owned());
+        }
+    }
+    messaging
+}
