@@ -51,6 +51,14 @@ pub(crate) fn number(labels: &[Label], key: &str) -> Option<i64> {
     })
 }
 
+/// Whether an id is of the right length, all hex and not all zeros: what W3C Trace Context calls valid.
+#[cfg(feature = "sinks")]
+pub(crate) fn is_id(id: &str, length: usize) -> bool {
+    id.len() == length
+        && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && id.bytes().any(|byte| byte != b'0')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,12 +74,4 @@ mod tests {
         let number = [Label::number(label::SPAN_ID, 7)];
         assert!(!SampleFilter::span("7").matches(&number));
     }
-}
-
-/// Whether an id is of the right length, all hex and not all zeros: what W3C Trace Context calls valid.
-#[cfg(feature = "sinks")]
-pub(crate) fn is_id(id: &str, length: usize) -> bool {
-    id.len() == length
-        && id.bytes().all(|byte| byte.is_ascii_hexdigit())
-        && id.bytes().any(|byte| byte != b'0')
 }
