@@ -347,3 +347,10 @@ fn threads_come_and_go_while_somebody_drains() {
     // Tests beside this one record too, and what they record is drained here.
     assert!(count.load(Ordering::SeqCst) >= 3 * THREADS, "all were handed over");
 }
+
+#[test]
+fn a_watch_is_what_its_future_is() {
+    fn is_all<T: Send + Sync + Unpin + std::panic::UnwindSafe + std::panic::RefUnwindSafe>(_: &T) {}
+    is_all(&std::future::ready(()).watched());
+    is_all(&std::future::ready(()).watched().with_times());
+}

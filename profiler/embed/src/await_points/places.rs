@@ -23,7 +23,13 @@ use super::{clock, losses};
 /// About 1.5 MB. A service with 300 places of 25 frames uses a ninth.
 const MAXIMUM_SLOTS: usize = 65_536;
 
+/// Bytes of stack between the root and a leaf. More is no call chain but another stack: a coroutine's.
+const MAXIMUM_DEPTH: usize = 1 << 20;
+
 const BUCKETS: usize = 1024;
+
+/// Chains of one depth; a search through all of them takes some microseconds. More stay unknown.
+const MAXIMUM_OF_A_DEPTH: usize = 512;
 
 /// A chain of return addresses.
 #[derive(Debug)]
@@ -155,7 +161,10 @@ impl Finder {
         if !cfg!(all(target_arch = "x86_64", not(miri))) {
             return None;
         }
-        let place = self.walk(low, root).and_then(|place| keep(bucket, place));
+        let place = (depth <= MAXIMUM_DEPTH)
+            .then(|| self.walk(low, root))
+            .flatten()
+            .and_then(|place| keep(bucket, place));
         if place.is_none() {
             losses::place();
         }
@@ -193,22 +202,26 @@ fn keep(bucket: &AtomicPtr<Place>, mut place: Place) -> Option<&'static Place> {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let first = bucket.load(Ordering::Acquire).cast_const();
     let mut next = first;
+    let mut of_depth = 0;
     // SAFETY: null, or a place that was shared for good.
     while let Some(other) = unsafe { next.as_ref() } {
-        if other.depth == place.depth && other.slots == place.slots {
-            return Some(other);
+        if other.depth == place.depth {
+            if other.slots == place.slots {
+                return Some(other);
+            }
+            of_depth += 1;
         }
         next = other.next;
     }
-    if *kept + place.slots.len() > MAXIMUM_SLOTS {
+    if of_depth == MAXIMUM_OF_A_DEPTH || *kept + place.slots.len() > MAXIMUM_SLOTS {
         return None;
     }
     *kept += place.slots.len();
     place.next = first;
-    let place = Box::leak(Box::new(place));
-    bucket.store(place, Ordering::Release);
-    // SAFETY: never changed from here on, never freed.
-    Some(unsafe { &*ptr::from_mut(place) })
+    let place: &'static Place = Box::leak(Box::new(place));
+    // Never written through.
+    bucket.store(ptr::from_ref(place).cast_mut(), Ordering::Release);
+    Some(place)
 }
 
 #[inline]
@@ -262,5 +275,9 @@ mod tests {
             assert!(!ptr::eq(first, keep_all(other)), "{other:?}");
             assert!(ptr::eq(keep_all(other), keep_all(other)));
         }
+        let kept = (0..2 * MAXIMUM_OF_A_DEPTH)
+            .filter(|number| keep(&BUCKET, Place::new(100, &slots(&[1000 + number, 12]))).is_some());
+        assert_eq!(kept.count(), MAXIMUM_OF_A_DEPTH - 5);
+        assert!(keep(&BUCKET, Place::new(116, &slots(&[1, 2]))).is_some(), "another depth");
     }
 }
