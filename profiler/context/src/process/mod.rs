@@ -14,13 +14,14 @@
 //! Beside the standard's `threadlocal.*` attributes we publish where a thread's slot lies, measured at run time, so
 //! that a reader needs neither the symbol nor the program's file.
 
+mod across_forks;
 mod publish;
 mod read;
 mod wire;
 
 use crate::attributes::{KEYS, KeyMap};
 
-pub use publish::{PublishError, publish, withdraw};
+pub use publish::{PublishError, own_id, publish, publish_across_forks, random_id, withdraw};
 pub use read::{Found, ReadError, read};
 pub use wire::decode;
 
