@@ -37,20 +37,19 @@ pub(super) fn now() -> u64 {
 #[cold]
 fn by_kernel() -> u64 {
     let anchor = ANCHOR.get_or_init(|| {
-        let (ticks, nanoseconds) = pair();
-        Anchor { nanoseconds, ticks: counter::is_trusted().then_some(ticks) }
+        let pair = if counter::is_trusted() { pair() } else { None };
+        let nanoseconds = pair.map_or_else(monotonic, |(_, nanoseconds)| nanoseconds);
+        Anchor { nanoseconds, ticks: pair.map(|(ticks, _)| ticks) }
     });
     let elapsed = monotonic().saturating_sub(anchor.nanoseconds);
     if let Some(first) = anchor.ticks
         && elapsed >= CALIBRATION
+        && let Some((ticks, nanoseconds)) = pair()
+        && let Some(rate) = rate(nanoseconds.saturating_sub(anchor.nanoseconds), ticks.saturating_sub(first))
     {
-        let (ticks, nanoseconds) = pair();
-        if let Some(rate) = rate(nanoseconds.saturating_sub(anchor.nanoseconds), ticks.saturating_sub(first))
-        {
-            FIRST_TICK.store(first, Ordering::Relaxed);
-            // The first rate stays: all stamps on one line.
-            let _ = RATE.compare_exchange(0, rate, Ordering::Release, Ordering::Relaxed);
-        }
+        FIRST_TICK.store(first, Ordering::Relaxed);
+        // The first rate stays: all stamps on one line.
+        let _ = RATE.compare_exchange(0, rate, Ordering::Release, Ordering::Relaxed);
     }
     elapsed + 1
 }
@@ -61,16 +60,20 @@ fn rate(nanoseconds: u64, ticks: u64) -> Option<u64> {
     ((1 << 32) / 20..=10 << 32).contains(&rate).then_some(rate as u64)
 }
 
-/// The counter and the kernel's clock at one moment: of a few tries the one that took least.
-fn pair() -> (u64, u64) {
-    let read = || {
+/// The counter and the kernel's clock at one moment: of a few tries the one that took least. `None` if the thread was
+/// interrupted in each.
+fn pair() -> Option<(u64, u64)> {
+    const TRIES: usize = 5;
+    /// A few microseconds.
+    const MAXIMUM_WIDTH: u64 = 10_000;
+    let read = |_| {
         let before = counter::read();
         let nanoseconds = monotonic();
         let width = counter::read().wrapping_sub(before);
         (width, before.wrapping_add(width / 2), nanoseconds)
     };
-    let best = (0..5).map(|_| read()).min_by_key(|read| read.0).unwrap_or_else(read);
-    (best.1, best.2)
+    let (width, ticks, nanoseconds) = (0..TRIES).map(read).min_by_key(|read| read.0)?;
+    (width <= MAXIMUM_WIDTH).then_some((ticks, nanoseconds))
 }
 
 fn monotonic() -> u64 {
