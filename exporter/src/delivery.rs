@@ -80,6 +80,11 @@ impl Patience {
         let (budget_ends, end) = (Instant::now() + budget, end.map(Instant::from_std));
         Patience { retry_until: end.map_or(budget_ends, |end| end.min(budget_ends)), give_up_at: end }
     }
+
+    /// Whether not even encoding is worth it any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.give_up_at.is_some_and(|end| Instant::now() >= end)
+    }
 }
 
 /// Sends requests to one address.

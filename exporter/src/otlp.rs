@@ -77,7 +77,12 @@ impl OtlpSink {
         let mut plan = Plan::new(profile, &self.config, resource);
         let mut report = PushReport { bad_ids: plan.bad_ids(), ..PushReport::default() };
         let mut under_way = JoinSet::new();
-        while let Some(prepared) = plan.next_request() {
+        loop {
+            if patience.has_ended() {
+                report.left_behind(plan.left());
+                break;
+            }
+            let Some(prepared) = plan.next_request() else { break };
             if under_way.len() >= self.config.concurrent_requests.max(1) {
                 conclude(&mut report, under_way.join_next().await);
             }

@@ -79,7 +79,12 @@ impl PyroscopeSink {
         report.bad_ids = plan.bad_ids();
         report.capped_values = plan.capped_values();
         let mut under_way = JoinSet::new();
-        while let Some(prepared) = plan.next_profile() {
+        loop {
+            if patience.has_ended() {
+                report.left_behind(plan.left());
+                break;
+            }
+            let Some(prepared) = plan.next_profile() else { break };
             if under_way.len() >= self.config.concurrent_requests.max(1) {
                 conclude(&mut report, under_way.join_next().await);
             }

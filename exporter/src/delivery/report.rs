@@ -79,6 +79,12 @@ impl Dropped {
 }
 
 impl PushReport {
+    /// Counts what was not even begun when time was up.
+    pub(crate) fn left_behind(&mut self, profiles: u64) {
+        self.dropped.unreachable += profiles;
+        self.first_error.get_or_insert_with(|| "time was up before it could be sent".to_owned());
+    }
+
     pub(crate) fn failed(&mut self, failure: Failure) {
         self.dropped.add(failure.cause);
         self.first_error.get_or_insert(failure.words);

@@ -111,6 +111,11 @@ impl<'a> Plan<'a> {
         None
     }
 
+    /// How many lists of samples are left.
+    pub(super) fn left(&self) -> u64 {
+        self.parts.len() as u64
+    }
+
     pub(super) fn bad_ids(&self) -> u64 {
         self.bad_ids
     }
