@@ -104,8 +104,10 @@ impl AgentBuilder {
             profile: None,
         };
         if settings.enabled() {
-            let resource = resource::compose(self.service_name, self.resource, environment, &mut agent.notes);
-            publish(&resource, &mut agent.notes);
+            let own_id = resource::own_instance_id();
+            let resource =
+                resource::compose(self.service_name, self.resource, &own_id, environment, &mut agent.notes);
+            publish(&resource, &own_id, &mut agent.notes);
             #[cfg(feature = "self-profile")]
             if let Some(options) = settings.self_profile() {
                 agent.profile = crate::self_profile::Running::start(options, resource, &mut agent.notes);
@@ -172,10 +174,11 @@ impl AgentBuilder {
     }
 }
 
-fn publish(resource: &[(String, String)], notes: &mut Vec<String>) {
+fn publish(resource: &[(String, String)], own_id: &str, notes: &mut Vec<String>) {
     let resource =
         resource.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
-    if let Err(error) = process::publish(&ProcessContext { resource, attributes: Vec::new() }) {
+    let context = ProcessContext { resource, attributes: Vec::new() };
+    if let Err(error) = process::publish_across_forks(&context, own_id) {
         notes.push(format!("profilers outside can't know this service: {error}"));
     }
     #[cfg(feature = "opentelemetry")]

@@ -1,16 +1,24 @@
 //! The resource's attributes from the environment, by OpenTelemetry's rules.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
+
+use spanprof_context::process;
 
 const SERVICE_NAME: &str = "service.name";
 const INSTANCE_ID: &str = "service.instance.id";
 
+/// An id for this process, where nobody gives it one: random, but the same whenever it is asked for while it is published.
+pub(crate) fn own_instance_id() -> String {
+    process::own_id().unwrap_or_else(process::random_id)
+}
+
 /// Puts together what is given by hand and what the environment says. By hand goes first, then `OTEL_SERVICE_NAME`, then
-/// `OTEL_RESOURCE_ATTRIBUTES`. A setting that is malformed is left out whole and noted.
+/// `OTEL_RESOURCE_ATTRIBUTES`. A setting that is malformed is left out whole and noted. `own_instance_id` is taken where no
+/// other instance id is given.
 pub(crate) fn compose(
     service_name: Option<String>,
     given: Vec<(String, String)>,
+    own_instance_id: &str,
     environment: impl Fn(&str) -> Option<OsString>,
     notes: &mut Vec<String>,
 ) -> Vec<(String, String)> {
@@ -42,7 +50,7 @@ pub(crate) fn compose(
         None => {}
     }
     add(SERVICE_NAME.to_owned(), default_service_name());
-    add(INSTANCE_ID.to_owned(), random_uuid());
+    add(INSTANCE_ID.to_owned(), own_instance_id.to_owned());
     resource
 }
 
@@ -83,26 +91,11 @@ fn default_service_name() -> String {
     }
 }
 
-/// A random UUID (version 4), which tells instances of a service apart.
-fn random_uuid() -> String {
-    let mut bytes = [0u8; 16];
-    // SAFETY: writes at most 16 bytes. Without entropy in early boot the zeros stay, and the id is still well-formed.
-    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
-    for (position, byte) in bytes.iter().enumerate() {
-        if matches!(position, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        write!(text, "{byte:02x}").expect("writing to a string succeeds");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OWN_ID: &str = "0d5f1fb5-5d2c-4b0e-9d0c-5f6b3a1c2d3e";
 
     fn compose_with(
         name: Option<&str>,
@@ -113,7 +106,7 @@ mod tests {
         let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let lookup =
             |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
-        (compose(name.map(str::to_owned), given, lookup, &mut notes), notes)
+        (compose(name.map(str::to_owned), given, OWN_ID, lookup, &mut notes), notes)
     }
 
     fn value<'a>(resource: &'a [(String, String)], name: &str) -> Option<&'a str> {
@@ -149,11 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn instances_are_told_apart() {
-        let id = |resource: &[(String, String)]| value(resource, "service.instance.id").unwrap().to_owned();
-        let (first, second) = (id(&compose_with(None, &[], &[]).0), id(&compose_with(None, &[], &[]).0));
-        assert_ne!(first, second);
-        assert_eq!(first.len(), 36);
-        assert_eq!(first.as_bytes()[14], b'4');
+    fn a_given_instance_id_counts_for_more_than_our_own() {
+        let (resource, _) = compose_with(None, &[], &[]);
+        assert_eq!(value(&resource, INSTANCE_ID), Some(OWN_ID));
+        let listed = ("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-7");
+        assert_eq!(value(&compose_with(None, &[], &[listed]).0, INSTANCE_ID), Some("pod-7"));
     }
 }

@@ -320,6 +320,13 @@ fn cancelled_and_panicking_tasks_leave_nothing() {
 #[test]
 fn a_second_installation_updates_the_process_context() {
     install();
+    let instance = || {
+        let found = spanprof::context::process::read(std::process::id()).unwrap().unwrap();
+        let id = found.context.resource_attribute("service.instance.id");
+        id.and_then(|value| value.as_str().map(str::to_owned)).expect("every service has an instance id")
+    };
+    let before = instance();
+    assert_eq!(before.len(), 36);
     let again = spanprof::Agent::builder().service_name("test").service_version("2").start();
     assert!(again.expect("nothing wrong was set").notes().is_empty(), "the observer is ours already");
     let found = spanprof::context::process::read(std::process::id()).unwrap().unwrap();
@@ -328,5 +335,6 @@ fn a_second_installation_updates_the_process_context() {
         .resource_attribute("service.version")
         .and_then(|value| value.as_str().map(str::to_owned));
     assert_eq!(version.as_deref(), Some("2"));
+    assert_eq!(instance(), before, "it is the same instance still");
     assert_eq!(found.context.service_name(), Some("test"));
 }
