@@ -1,7 +1,11 @@
 //! Walks a stack by unwind rules: the reference for the program that does the same in the kernel.
 //!
-//! A pure function of registers, a rule lookup and a stack reader; it does no I/O and allocates only the
-//! answer. The kernel's unwinder must give the same frames for the same input.
+//! A pure function of registers, a rule lookup and a stack reader; it does no I/O. The kernel's unwinder must give
+//! the same frames for the same input. Two forms: [`walk`] allocates its answer; [`walk_into`] fills a slice, and
+//! may start without rbp, as for a thread that is looked at through `/proc`.
+//!
+//! **Where [`walk_into`] may run.** By itself it allocates nothing, takes no lock and cannot panic, so a signal
+//! handler may call it if it may call the three functions that are passed.
 //!
 //! The stack pointer must grow from frame to frame, except across a signal frame, whose handler may have a
 //! stack of its own. Code that runs functions on other stacks and returns to a lower one ends its walk as
@@ -26,6 +30,23 @@ pub struct Registers {
     pub bp: u64,
 }
 
+/// Where a walk starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Start {
+    /// rip.
+    pub ip: u64,
+    /// rsp.
+    pub sp: u64,
+    /// rbp, where it is known.
+    pub bp: Option<u64>,
+}
+
+impl From<Registers> for Start {
+    fn from(registers: Registers) -> Start {
+        Start { ip: registers.ip, sp: registers.sp, bp: Some(registers.bp) }
+    }
+}
+
 /// Why a walk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WalkEnd {
@@ -39,6 +60,8 @@ pub enum WalkEnd {
     Stuck,
     /// As many frames as were asked for, and more to come.
     Depth,
+    /// The last frame is counted from rbp, which nobody knows.
+    NoFramePointer,
 }
 
 /// The frames of one stack.
@@ -57,35 +80,93 @@ pub struct Walk {
 /// interrupted is exact. `read_stack` reads eight bytes.
 pub fn walk(
     registers: Registers,
-    mut rule_at: impl FnMut(u64) -> Rule,
-    mut read_stack: impl FnMut(u64) -> Option<u64>,
+    rule_at: impl FnMut(u64) -> Rule,
+    read_stack: impl FnMut(u64) -> Option<u64>,
     max_depth: usize,
 ) -> Walk {
     let mut frames = Vec::new();
-    let mut current = registers;
-    let mut interrupted = true;
-    let end = loop {
-        if frames.len() == max_depth {
-            break WalkEnd::Depth;
+    let end = follow(
+        registers.into(),
+        rule_at,
+        |_| None,
+        read_stack,
+        |pc| {
+            let has_room = frames.len() < max_depth;
+            if has_room {
+                frames.push(pc);
+            }
+            has_room
+        },
+    );
+    Walk { frames, end }
+}
+
+/// As [`walk`], into `frames`; gives how many of them were filled. See the module's documentation for where it may run.
+///
+/// While rbp is not known, `distance_at` is asked by how much it lies above rsp at an address whose rule counts from it
+/// (see `unwind::frame_pointer_distance`); without an answer the walk ends there.
+pub fn walk_into(
+    start: Start,
+    rule_at: impl FnMut(u64) -> Rule,
+    distance_at: impl FnMut(u64) -> Option<u64>,
+    read_stack: impl FnMut(u64) -> Option<u64>,
+    frames: &mut [u64],
+) -> (usize, WalkEnd) {
+    let mut room = frames.iter_mut();
+    let mut filled = 0;
+    let end = follow(start, rule_at, distance_at, read_stack, |pc| match room.next() {
+        Some(frame) => {
+            *frame = pc;
+            filled += 1;
+            true
         }
-        let pc = if interrupted { current.ip } else { current.ip.wrapping_sub(1) };
-        frames.push(pc);
+        None => false,
+    });
+    (filled, end)
+}
+
+/// The walk itself. `accept` says whether there was room for a frame.
+fn follow(
+    start: Start,
+    mut rule_at: impl FnMut(u64) -> Rule,
+    mut distance_at: impl FnMut(u64) -> Option<u64>,
+    mut read_stack: impl FnMut(u64) -> Option<u64>,
+    mut accept: impl FnMut(u64) -> bool,
+) -> WalkEnd {
+    let Start { mut ip, mut sp, mut bp } = start;
+    let mut interrupted = true;
+    loop {
+        let pc = if interrupted { ip } else { ip.wrapping_sub(1) };
+        if !accept(pc) {
+            return WalkEnd::Depth;
+        }
         let rule = rule_at(pc);
         match rule.kind() {
-            RuleKind::None => break WalkEnd::NoRule,
-            RuleKind::End => break WalkEnd::Root,
+            RuleKind::None => return WalkEnd::NoRule,
+            RuleKind::End => return WalkEnd::Root,
+            RuleKind::Rbp | RuleKind::Deref if bp.is_none() => match distance_at(pc) {
+                Some(distance) => bp = Some(sp.wrapping_add(distance)),
+                None => return WalkEnd::NoFramePointer,
+            },
             _ => {}
         }
-        let Some(caller) = step(rule, pc, current, &mut read_stack) else {
-            break WalkEnd::Unreadable;
+        let Some(caller) = step(rule, pc, Registers { ip, sp, bp: bp.unwrap_or(0) }, &mut read_stack) else {
+            return WalkEnd::Unreadable;
         };
         interrupted = rule.kind() == RuleKind::Signal;
-        if !interrupted && caller.sp <= current.sp {
-            break WalkEnd::Stuck;
+        if !interrupted && caller.sp <= sp {
+            return WalkEnd::Stuck;
         }
-        current = caller;
-    };
-    Walk { frames, end }
+        if bp.is_some() || restores_rbp(rule) {
+            bp = Some(caller.bp);
+        }
+        (ip, sp) = (caller.ip, caller.sp);
+    }
+}
+
+/// Whether the caller's rbp is read from the stack, so that it is known whatever this frame's is.
+fn restores_rbp(rule: Rule) -> bool {
+    rule.saved_rbp() != 0 || matches!(rule.kind(), RuleKind::Signal | RuleKind::Deref)
 }
 
 /// One frame outwards; the equations are those of [`crate::unwind::Rule`]. `None` where the stack can't be
@@ -188,5 +269,75 @@ mod tests {
         let walked = walk(START, |_| Rule::CALL, |_| Some(1), 1000);
         assert_eq!((walked.frames.len(), walked.end), (1000, WalkEnd::Depth));
         assert_eq!(end(Rule::END, &[], 0), WalkEnd::Depth);
+    }
+
+    /// Three frames: the leaf saves nothing of rbp, the second counts from it, the third is the root.
+    fn rules(pc: u64) -> Rule {
+        match pc {
+            0x400 => Rule::CALL,
+            0x4ff => Rule::FRAME_POINTER,
+            _ => Rule::END,
+        }
+    }
+
+    const WORDS: [(u64, u64); 3] = [(0x7000, 0x500), (0x7028, 0x600), (0x7020, 0x9999)];
+
+    #[test]
+    fn rbp_is_asked_for_only_where_a_rule_counts_from_it() {
+        let mut asked = Vec::new();
+        let mut frames = [0; 8];
+        let start = Start { bp: None, ..START.into() };
+        let distance = |pc| {
+            asked.push(pc);
+            Some(0x18)
+        };
+        let walked = walk_into(start, rules, distance, stack(&WORDS), &mut frames);
+        assert_eq!((walked, &frames[..4]), ((3, WalkEnd::Root), &[0x400, 0x4ff, 0x5ff, 0][..]));
+        assert_eq!(asked, [0x4ff]);
+    }
+
+    #[test]
+    fn a_known_rbp_is_never_asked_for() {
+        let mut frames = [0; 8];
+        let never = |_| -> Option<u64> { panic!("rbp is known") };
+        let start = Start { bp: Some(0x7020), ..START.into() };
+        assert_eq!(walk_into(start, rules, never, stack(&WORDS), &mut frames), (3, WalkEnd::Root));
+        // Restored by the first frame: what was unknown before does not matter.
+        let saves = |pc| if pc == 0x400 { Rule::rsp(4, 2).unwrap() } else { rules(pc) };
+        let words = [(0x7018, 0x500), (0x7010, 0x7100), (0x7108, 0x600), (0x7100, 0x9999)];
+        let start = Start { bp: None, ..START.into() };
+        assert_eq!(walk_into(start, saves, never, stack(&words), &mut frames), (3, WalkEnd::Root));
+    }
+
+    #[test]
+    fn an_rbp_that_nobody_knows_ends_the_walk_by_name() {
+        let mut frames = [0; 8];
+        let start = Start { bp: None, ..START.into() };
+        let walked = walk_into(start, rules, |_| None, stack(&WORDS), &mut frames);
+        assert_eq!((walked, &frames[..3]), ((2, WalkEnd::NoFramePointer), &[0x400, 0x4ff, 0][..]));
+        assert_eq!(walk_into(start, rules, |_| None, stack(&WORDS), &mut []), (0, WalkEnd::Depth));
+        assert_eq!(walk_into(start, rules, |_| None, stack(&WORDS), &mut frames[..1]), (1, WalkEnd::Depth));
+    }
+
+    proptest::proptest! {
+        /// Both forms are one walk.
+        #[test]
+        fn both_forms_agree(
+            rules in proptest::collection::vec(0u32..1 << 24, 1..16),
+            words in proptest::collection::vec(0u64..600, 64),
+            depth in 0usize..40,
+        ) {
+            let rule_at = |pc: u64| Rule::from_bits(rules[pc as usize % rules.len()]);
+            let read = |address: u64| {
+                let index = (address / 8).checked_sub(32)? as usize;
+                (address % 8 == 0).then(|| words.get(index).copied()).flatten()
+            };
+            let registers = Registers { ip: 7, sp: 256, bp: 300 & !7 };
+            let walked = walk(registers, rule_at, read, depth);
+            let mut frames = vec![0; depth];
+            let (filled, end) = walk_into(registers.into(), rule_at, |_| None, read, &mut frames);
+            proptest::prop_assert_eq!(end, walked.end);
+            proptest::prop_assert_eq!(&frames[..filled], &walked.frames[..]);
+        }
     }
 }

@@ -126,7 +126,7 @@ fn copy_by_call(address: u64, into: &mut [u8]) -> usize {
     // SAFETY: the kernel checks every piece, and writes no more than the local buffer holds.
     let copied = unsafe {
         libc::process_vm_readv(
-            PROCESS.load(Ordering::Relaxed),
+            process(),
             &local,
             1,
             pieces.as_ptr(),
@@ -135,6 +135,14 @@ fn copy_by_call(address: u64, into: &mut [u8]) -> usize {
         )
     };
     copied.max(0) as usize
+}
+
+/// This process, also before there is a handler; remembered, as asking is a call.
+fn process() -> i32 {
+    match PROCESS.load(Ordering::Relaxed) {
+        0 => std::process::id() as i32,
+        known => known,
+    }
 }
 
 unsafe extern "C" fn on_signal(_: c_int, information: *mut libc::siginfo_t, context: *mut c_void) {

@@ -10,8 +10,7 @@
 
 use spanprof_context::SpanContext;
 use spanprof_context::reading::Snapshot;
-use spanprof_symbolizer::unwind::{Rule, RuleKind};
-use spanprof_symbolizer::walk::{self, Registers as WalkRegisters};
+use spanprof_symbolizer::walk::{self, Start, WalkEnd};
 
 use super::buffers::Sample;
 use super::clock::{self, ThreadId};
@@ -90,11 +89,7 @@ impl Unwinder {
         if !self.modules.knows(registers.instruction) {
             self.modules.refresh();
         }
-        let start = Start {
-            instruction: registers.instruction,
-            stack: registers.stack,
-            frame: Some(registers.frame),
-        };
+        let start = Start { ip: registers.instruction, sp: registers.stack, bp: Some(registers.frame) };
         let end = walk(&self.modules, start, stack, &mut self.frames);
         Walked { frames: &self.frames, end }
     }
@@ -120,7 +115,7 @@ impl Unwinder {
             Look::Gone => Outcome::Gone,
             Look::Blocked { instruction, stack, slot, slot_length } => {
                 let (slot_bytes, stack_bytes) = self.copy.split_at(slot_length);
-                let start = Start { instruction, stack, frame: None };
+                let start = Start { ip: instruction, sp: stack, bp: None };
                 let copied = Copied { begin: stack, bytes: stack_bytes };
                 let end = walk(&self.modules, start, copied, &mut self.frames);
                 let published = Snapshot::parse(slot_bytes, slot);
@@ -144,15 +139,6 @@ impl Unwinder {
     }
 }
 
-/// Where a walk begins.
-#[derive(Clone, Copy)]
-struct Start {
-    instruction: u64,
-    stack: u64,
-    /// rbp, where it is known.
-    frame: Option<u64>,
-}
-
 /// A part of a stack, copied.
 #[derive(Clone, Copy)]
 struct Copied<'a> {
@@ -168,50 +154,25 @@ impl Copied<'_> {
     }
 }
 
-/// Walks outwards into `frames`, which is emptied first.
+/// Walks outwards into `frames`, whose old content is lost.
 fn walk(modules: &Modules, start: Start, stack: Copied<'_>, frames: &mut Vec<u64>) -> StackEnd {
-    frames.clear();
-    let Start { mut instruction, stack: mut sp, mut frame } = start;
-    let mut is_interrupted = true;
-    loop {
-        if frames.len() == MAX_FRAMES {
-            return StackEnd::Depth;
-        }
-        let address = if is_interrupted { instruction } else { instruction.wrapping_sub(1) };
-        frames.push(address);
-        let rule = modules.rule_at(address);
-        match rule.kind() {
-            RuleKind::None => return StackEnd::NoRule,
-            RuleKind::End => return StackEnd::Root,
-            _ => {}
-        }
-        if frame.is_none() && needs_frame_pointer(rule) {
-            let Some(distance) = modules.frame_pointer_distance(address) else {
-                return StackEnd::NoFramePointer;
-            };
-            frame = Some(sp.wrapping_add(distance));
-        }
-        let registers = WalkRegisters { ip: instruction, sp, bp: frame.unwrap_or(0) };
-        let Some(caller) = walk::step(rule, address, registers, &mut |address| stack.word(address)) else {
-            return StackEnd::NotCopied;
-        };
-        is_interrupted = rule.kind() == RuleKind::Signal;
-        if !is_interrupted && caller.sp <= sp {
-            return StackEnd::Stuck;
-        }
-        if frame.is_some() || restores_frame_pointer(rule) {
-            frame = Some(caller.bp);
-        }
-        (instruction, sp) = (caller.ip, caller.sp);
+    frames.resize(MAX_FRAMES, 0);
+    let (filled, end) = walk::walk_into(
+        start,
+        |address| modules.rule_at(address),
+        |address| modules.frame_pointer_distance(address),
+        |address| stack.word(address),
+        frames,
+    );
+    frames.truncate(filled);
+    match end {
+        WalkEnd::Root => StackEnd::Root,
+        WalkEnd::NoRule => StackEnd::NoRule,
+        WalkEnd::Unreadable => StackEnd::NotCopied,
+        WalkEnd::Stuck => StackEnd::Stuck,
+        WalkEnd::Depth => StackEnd::Depth,
+        WalkEnd::NoFramePointer => StackEnd::NoFramePointer,
     }
-}
-
-fn needs_frame_pointer(rule: Rule) -> bool {
-    matches!(rule.kind(), RuleKind::Rbp | RuleKind::Deref)
-}
-
-fn restores_frame_pointer(rule: Rule) -> bool {
-    rule.saved_rbp() != 0 || matches!(rule.kind(), RuleKind::Signal | RuleKind::Deref)
 }
 
 #[cfg(test)]
@@ -232,7 +193,7 @@ mod tests {
     #[test]
     fn what_is_no_code_ends_a_stack_at_once() {
         let mut frames = Vec::new();
-        let start = Start { instruction: 0x10, stack: 0x1000, frame: None };
+        let start = Start { ip: 0x10, sp: 0x1000, bp: None };
         let end = walk(&Modules::new(), start, Copied { begin: 0x1000, bytes: &[] }, &mut frames);
         assert_eq!((end, &frames[..]), (StackEnd::NoRule, &[0x10][..]));
     }

@@ -112,7 +112,7 @@ fn walk_from(
     let end = match walked.end {
         walk::WalkEnd::Root => WalkEnd::Root,
         walk::WalkEnd::NoRule if *unknown.borrow() => WalkEnd::NoMapping,
-        walk::WalkEnd::NoRule => WalkEnd::NoRule,
+        walk::WalkEnd::NoRule | walk::WalkEnd::NoFramePointer => WalkEnd::NoRule,
         walk::WalkEnd::Unreadable => WalkEnd::Fault,
         walk::WalkEnd::Stuck => WalkEnd::Stuck,
         walk::WalkEnd::Depth => WalkEnd::TooDeep,
