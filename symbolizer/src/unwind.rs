@@ -22,12 +22,20 @@ use gimli::{BaseAddresses, CieOrFde, EhFrame, EhFrameHdr, LittleEndian, UnwindSe
 use crate::object::{Architecture, MAX_READ, ObjectError, ObjectFile, Segment};
 
 mod cfi;
+#[cfg(feature = "prologue")]
+mod functions;
 mod pages;
+#[cfg(feature = "prologue")]
+mod prologue;
 mod rule;
 
 use cfi::{Bytes, Common};
+#[cfg(feature = "prologue")]
+pub use functions::FunctionIndex;
 use pages::PageWriter;
 pub use pages::{BLOCK_ROWS, PAGE_BYTES, SegmentTable};
+#[cfg(feature = "prologue")]
+pub use prologue::{FixedFrame, NoDistance, frame_pointer_distance};
 pub use rule::{Rule, RuleKind};
 
 /// Code of one object, in bytes: five times the largest browser's.

@@ -4,6 +4,7 @@
 //! the copies), so nothing needs a lock or may not be freed. Asking the dynamic linker instead was refused: it holds its lock
 //! meanwhile, under which the service may be loading a library for seconds.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,11 +12,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use spanprof_context::maps::{self, Mapping};
-use spanprof_symbolizer::unwind::Rule;
+use spanprof_symbolizer::unwind::{Rule, frame_pointer_distance};
 use spanprof_symbolizer::{ObjectFile, UnwindTable};
 
 /// Executable mappings that are looked after; programs have some hundreds.
 const MAX_MODULES: usize = 4 << 10;
+/// Addresses whose frame pointer is remembered; then all are asked for again. At 24 bytes each.
+const MAX_DISTANCES: usize = 2 << 10;
 
 /// A stretch of executable memory.
 #[derive(Clone, Debug)]
@@ -55,6 +58,8 @@ pub(super) struct Modules {
     unloaded: Vec<Module>,
     opened: HashMap<FileKey, Option<Opened>>,
     mappings: Vec<Mapping>,
+    /// What was found of frame pointers, by address; of what is loaded now.
+    distances: RefCell<HashMap<u64, Option<u64>>>,
 }
 
 /// The code that was loaded in one window, for naming its addresses.
@@ -92,6 +97,7 @@ impl Modules {
             mappings.iter().any(|mapping| mapping.inode == key.inode && mapping.name == key.name)
         });
         self.mappings = mappings;
+        self.distances.get_mut().clear();
     }
 
     /// The rule at an address.
@@ -109,8 +115,28 @@ impl Modules {
 
     /// By how much rbp lies above rsp in the function that holds an address, past its prologue; `None` where that does
     /// not follow from its code.
-    pub(super) fn frame_pointer_distance(&self, _address: u64) -> Option<u64> {
-        None
+    ///
+    /// The function is decoded the first time that an address is asked for: a program waits at a few dozen places.
+    pub(super) fn frame_pointer_distance(&self, address: u64) -> Option<u64> {
+        if let Some(distance) = self.distances.borrow().get(&address) {
+            return *distance;
+        }
+        let distance = self.decode_distance(address);
+        let mut distances = self.distances.borrow_mut();
+        if distances.len() == MAX_DISTANCES {
+            distances.clear();
+        }
+        distances.insert(address, distance);
+        distance
+    }
+
+    fn decode_distance(&self, address: u64) -> Option<u64> {
+        // The frame that the instructions set up is the one that the rule tells of.
+        if self.rule_at(address) != Rule::FRAME_POINTER {
+            return None;
+        }
+        let module = &self.loaded[find(&self.loaded, address)?];
+        frame_pointer_distance(module.object.as_ref()?, address.wrapping_sub(module.bias)).ok()
     }
 
     /// What was loaded since the last call.
