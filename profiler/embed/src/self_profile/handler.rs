@@ -124,16 +124,8 @@ fn copy_by_call(address: u64, into: &mut [u8]) -> usize {
         at = next;
     }
     // SAFETY: the kernel checks every piece, and writes no more than the local buffer holds.
-    let copied = unsafe {
-        libc::process_vm_readv(
-            process(),
-            &local,
-            1,
-            pieces.as_ptr(),
-            count as libc::c_ulong,
-            0,
-        )
-    };
+    let copied =
+        unsafe { libc::process_vm_readv(process(), &local, 1, pieces.as_ptr(), count as libc::c_ulong, 0) };
     copied.max(0) as usize
 }
 
