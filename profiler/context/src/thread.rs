@@ -250,13 +250,13 @@ pub struct SetAside {
 /// [`set`] for them and [`put_back`] what was there when the last of them is left. `None`, at the cost of a load,
 /// if no guard is open. Changes nothing.
 #[inline]
-pub fn set_aside() -> Option<SetAside> {
+pub fn set_aside() -> Option<Box<SetAside>> {
     let block = slot::block();
     // SAFETY: the block is this thread's own.
     if unsafe { (*block).guard } == 0 {
         return None;
     }
-    Some(set_aside_guards())
+    Some(Box::new(set_aside_guards()))
 }
 
 #[cold]
@@ -280,7 +280,8 @@ fn set_aside_guards() -> SetAside {
 
 /// Publishes again what was [`set_aside`]; its guards go on as if nothing had been. If one of them was dropped meanwhile,
 /// nothing is published until the next change.
-pub fn put_back(aside: SetAside) {
+#[allow(clippy::boxed_local, reason = "that is how it was handed out")]
+pub fn put_back(aside: Box<SetAside>) {
     let block = slot::block();
     // SAFETY: the block is this thread's own and nothing else in the process refers to it. The attributes came from there.
     unsafe {
@@ -326,9 +327,35 @@ unsafe fn append(block: *mut Block, size: u16, attributes: &Attributes) -> u16 {
     // SAFETY: the caller's promise, and the bytes fit.
     unsafe {
         let target = (&raw mut (*block).record.attributes).cast::<u8>().add(usize::from(size));
-        ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
+        copy(bytes, target);
     }
     size + bytes.len() as u16
+}
+
+/// Copies bytes; the usual 16 to 64 without a call, by pieces that overlap in the middle. (`cargo bench -p spanprof-context`.)
+///
+/// # Safety
+/// There is room for them at `target`, elsewhere.
+#[inline(always)]
+unsafe fn copy(bytes: &[u8], target: *mut u8) {
+    type Piece = [u8; 16];
+    const PIECE: usize = size_of::<Piece>();
+    let (source, length) = (bytes.as_ptr(), bytes.len());
+    // SAFETY: each piece lies within the length, in both places.
+    let piece = |at: usize| unsafe {
+        target.add(at).cast::<Piece>().write_unaligned(source.add(at).cast::<Piece>().read_unaligned())
+    };
+    if (PIECE..=4 * PIECE).contains(&length) {
+        piece(0);
+        piece(length - PIECE);
+        if length > 2 * PIECE {
+            piece(PIECE);
+            piece(length - 2 * PIECE);
+        }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { ptr::copy_nonoverlapping(source, target, length) };
+    }
 }
 
 /// Writes the record's header and makes the record visible.

@@ -351,3 +351,14 @@ fn what_guards_publish_is_set_aside_and_put_back() {
     assert_eq!(current(), None, "its guard is gone, so nobody would ever take it back");
     assert_eq!(capture(), None);
 }
+
+#[test]
+fn attributes_of_every_size_are_published_whole() {
+    for size in 0..=255usize {
+        let value: String = (0..size).map(|at| char::from(b'a' + ((at * 7 + size) % 26) as u8)).collect();
+        let attributes = Attributes::new().with(Key::MessagingDestinationName, &value);
+        set_with_attributes(&span(1), &attributes);
+        assert_eq!(&observe().2.unwrap()[28..], attributes.as_bytes(), "{size}");
+    }
+    clear();
+}

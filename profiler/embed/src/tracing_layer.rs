@@ -101,7 +101,7 @@ struct Entered {
     spans: Vec<Name>,
     cache: [Option<(Name, Arc<Published>)>; CACHED],
     /// What guards published before the outermost span was entered.
-    outside: Option<SetAside>,
+    outside: Option<Box<SetAside>>,
 }
 
 thread_local! {
@@ -111,6 +111,7 @@ thread_local! {
 }
 
 impl Entered {
+    #[inline]
     fn enter(&mut self, name: Name, look_up: impl FnOnce() -> Option<Arc<Published>>) {
         if self.spans.is_empty() {
             self.outside = thread::set_aside();
@@ -120,28 +121,30 @@ impl Entered {
     }
 
     /// The span is left: as a rule the innermost, but guards may be dropped in any order.
+    #[inline]
     fn exit(&mut self, name: Name, look_up: impl FnOnce(Name) -> Option<Arc<Published>>) {
-        match self.spans.iter().rposition(|entered| *entered == name) {
-            // Entered before the layer was there, or its filter has changed.
-            None => return,
-            Some(position) if position + 1 == self.spans.len() => {
-                self.spans.pop();
-            }
-            Some(position) => {
-                self.spans.remove(position);
-                return;
-            }
+        if self.spans.last() != Some(&name) {
+            return self.exit_within(name);
         }
-        match (self.spans.last(), self.outside.take()) {
-            (Some(&outer), outside) => {
-                self.outside = outside;
-                self.publish(outer, || look_up(outer));
-            }
-            (None, Some(outside)) => {
-                thread::put_back(outside);
-                publish::changed();
-            }
-            (None, None) => publish::clear(),
+        self.spans.pop();
+        match self.spans.last() {
+            Some(&outer) => self.publish(outer, || look_up(outer)),
+            None => match self.outside.take() {
+                None => publish::clear(),
+                Some(outside) => {
+                    thread::put_back(outside);
+                    publish::changed();
+                }
+            },
+        }
+    }
+
+    /// The innermost span stays what it is. A span that isn't there was entered before the layer was, or its filter has
+    /// changed.
+    #[cold]
+    fn exit_within(&mut self, name: Name) {
+        if let Some(position) = self.spans.iter().rposition(|entered| *entered == name) {
+            self.spans.remove(position);
         }
     }
 
