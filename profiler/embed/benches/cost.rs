@@ -49,13 +49,14 @@ impl Way {
     }
 }
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "raw: set and clear (bare: empty loop)",
     "OpenTelemetry: clone, attach and detach",
     "OpenTelemetry: start and end a span",
     "tracing-opentelemetry: enter and exit",
     "tracing-opentelemetry: two nested",
     "tracing alone: enter and exit, our layer",
+    "  the same, bare with an empty layer",
 ];
 
 fn best(mut operation: impl FnMut()) -> f64 {
@@ -73,7 +74,8 @@ fn best(mut operation: impl FnMut()) -> f64 {
 /// One turn's figures.
 fn measure(way: Way) -> [f64; NAMES.len()] {
     let raw = raw(way);
-    let alone = tracing_alone(way);
+    let alone = tracing_alone(way, tracing_subscriber::registry());
+    let beside_empty = tracing_alone(way, tracing_subscriber::registry().with(Empty));
     if way != Way::Bare {
         let agent = spanprof::Agent::builder().service_name("bench").start().expect("nothing wrong was set");
         assert!(agent.notes().is_empty());
@@ -104,7 +106,7 @@ fn measure(way: Way) -> [f64; NAMES.len()] {
             drop(black_box(inner.enter()));
             drop(entered);
         });
-        [raw, attach, span, enter, nested, alone]
+        [raw, attach, span, enter, nested, alone, beside_empty]
     })
 }
 
@@ -139,8 +141,13 @@ fn raw(way: Way) -> f64 {
     })
 }
 
-/// Over the bare registry; the layer knows nothing of the agent.
-fn tracing_alone(way: Way) -> f64 {
+/// A layer that does nothing, to tell what any layer costs.
+struct Empty;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Empty {}
+
+/// Over a bare subscriber; our layer knows nothing of the agent.
+fn tracing_alone(way: Way, bare: impl tracing::Subscriber + Send + Sync) -> f64 {
     let enter = || {
         let span = tracing::info_span!("process", messaging.destination.name = "orders");
         best(|| drop(black_box(span.enter())))
@@ -151,7 +158,7 @@ fn tracing_alone(way: Way) -> f64 {
         return tracing::subscriber::with_default(subscriber, enter);
     }
     let _ = way;
-    tracing::subscriber::with_default(tracing_subscriber::registry(), enter)
+    tracing::subscriber::with_default(bare, enter)
 }
 
 /// Has another process of this program take a turn.
@@ -182,7 +189,7 @@ fn main() {
         "ns per operation", "bare", "published", "added", "linked", "added"
     );
     for (row, name) in NAMES.iter().enumerate() {
-        if !cfg!(feature = "tracing") && name.ends_with("our layer") {
+        if !cfg!(feature = "tracing") && (name.ends_with("our layer") || name.starts_with(' ')) {
             continue;
         }
         let figure = |way: usize| median(turns.iter().map(|turn| turn[way][row]).collect());
