@@ -17,10 +17,10 @@
 //! by their id. An id may come again, once `tracing` has closed the span and used its place some thousand times; an entry
 //! is good only while the span that it shares with all threads says that it isn't closed.
 //!
-//! Refused: the parent span by a stack of records, each kept alive by its own count. Counting up and down at every
+//! Refused: the outer span by a stack of records, each kept alive by its own count. Counting up and down at every
 //! enter costs more than finding the outer span again at the exit.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -105,12 +105,30 @@ struct Entered {
 }
 
 thread_local! {
-    static ENTERED: RefCell<Entered> = const {
-        RefCell::new(Entered { spans: Vec::new(), cache: [const { None }; CACHED], outside: None })
-    };
+    /// Made at the thread's first span, so that a library needs no thread-local room for it. Taken out while it is used:
+    /// what spans do in the middle of that, as an allocator might that has spans of its own, finds none.
+    static ENTERED: Cell<Option<Box<Entered>>> = const { Cell::new(None) };
+}
+
+/// Uses what the thread has entered. `None` on a thread that is about to end, its storage gone.
+#[inline]
+fn with_entered<T>(action: impl FnOnce(&mut Entered) -> T) -> Option<T> {
+    ENTERED
+        .try_with(|cell| {
+            let mut entered = cell.take().unwrap_or_else(Entered::new);
+            let result = action(&mut entered);
+            cell.set(Some(entered));
+            result
+        })
+        .ok()
 }
 
 impl Entered {
+    #[cold]
+    fn new() -> Box<Self> {
+        Box::new(Self { spans: Vec::new(), cache: [const { None }; CACHED], outside: None })
+    }
+
     #[inline]
     fn enter(&mut self, name: Name, look_up: impl FnOnce() -> Option<Arc<Published>>) {
         if self.spans.is_empty() {
@@ -202,8 +220,7 @@ where
         span.extensions_mut().replace(Arc::new(after));
         before.is_over.store(true, Ordering::Relaxed);
         let name = self.name(id);
-        let _ = ENTERED.try_with(|entered| {
-            let mut entered = entered.borrow_mut();
+        let _ = with_entered(|entered| {
             if entered.spans.last() == Some(&name) {
                 entered.publish(name, || look_up(&context, id));
             }
@@ -213,18 +230,18 @@ where
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
         let name = self.name(id);
         // A thread that is about to end, its storage gone, publishes no more.
-        let _ = ENTERED.try_with(|entered| entered.borrow_mut().enter(name, || look_up(&context, id)));
+        let _ = with_entered(|entered| entered.enter(name, || look_up(&context, id)));
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
         let name = self.name(id);
-        let exited = ENTERED.try_with(|entered| {
-            entered.borrow_mut().exit(name, |outer| {
+        let exited = with_entered(|entered| {
+            entered.exit(name, |outer| {
                 // Another subscriber's spans are not to be found in this one.
                 (outer.layer == name.layer).then(|| look_up(&context, &Id::from_u64(outer.span)))?
             });
         });
-        if exited.is_err() {
+        if exited.is_none() {
             publish::clear();
         }
     }
