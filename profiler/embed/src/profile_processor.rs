@@ -4,6 +4,7 @@
 //! record, the local root span and the messaging attributes that spans were started with, so that samples tell their
 //! topic before any span has ended.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::Span as _;
@@ -45,15 +46,24 @@ const PROFILE_ID: &str = "pyroscope.profile.id";
 ///
 /// The record is put together once per span, not per poll. It makes a context larger, so attaching one costs more than ids
 /// alone do; `cargo bench -p spanprof --features opentelemetry-sdk,tracing` tells how much.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ProfileProcessor {
     local_roots_only: bool,
+    /// Tells the spans of several providers apart.
+    number: u64,
+}
+
+impl Default for ProfileProcessor {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl ProfileProcessor {
     /// Marks every recorded span.
     pub fn new() -> Self {
-        Self::default()
+        static PROCESSORS: AtomicU64 = AtomicU64::new(0);
+        Self { local_roots_only: false, number: PROCESSORS.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Marks only spans whose parent is in another process or that have none.
@@ -68,7 +78,7 @@ impl SpanProcessor for ProfileProcessor {
     fn on_start(&self, span: &mut Span, parent: &Context) {
         let id = span.span_context().span_id();
         if observer::is_installed() {
-            span_attributes::note(id, parent, &messaging(span));
+            span_attributes::note(self.number, id, parent, &messaging(span));
         }
         if !self.local_roots_only || span_attributes::is_local_root(parent) {
             span.set_attribute(KeyValue::new(PROFILE_ID, id.to_string()));
@@ -86,7 +96,7 @@ impl SpanProcessor for ProfileProcessor {
     }
 
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        span_attributes::forget_all();
+        span_attributes::forget_all(self.number);
         Ok(())
     }
 }

@@ -21,7 +21,8 @@ const SHARDS: usize = 32;
 /// Spans alive at once, per shard, of which notes are kept: 131,072 in all, some 20 MB. Beyond, spans have ids alone.
 const SHARD_LIMIT: usize = 4096;
 
-type Shard = HashMap<OtelSpanId, Arc<View>>;
+/// Whose note it is, and the note.
+type Shard = HashMap<OtelSpanId, (u64, Arc<View>)>;
 
 static NOTES: LazyLock<[Mutex<Shard>; SHARDS]> = LazyLock::new(Default::default);
 
@@ -31,7 +32,9 @@ fn shard(span: OtelSpanId) -> MutexGuard<'static, Shard> {
 }
 
 /// Notes what a span that starts publishes: what it says by itself, and what its parent's context publishes.
-pub(crate) fn note(span: OtelSpanId, parent: &Context, messaging: &Messaging) {
+///
+/// `owner` is the number of the processor, whose provider may end before others do.
+pub(crate) fn note(owner: u64, span: OtelSpanId, parent: &Context, messaging: &Messaging) {
     let enclosing = observer::view(parent);
     let local_root = match is_local_root(parent) {
         true => Some(SpanId(span.to_bytes())),
@@ -41,7 +44,7 @@ pub(crate) fn note(span: OtelSpanId, parent: &Context, messaging: &Messaging) {
     let given = enclosing.and_then(|view| view.given.clone());
     let mut shard = shard(span);
     if shard.len() < SHARD_LIMIT {
-        shard.insert(span, Arc::new(View { attributes, local_root, given }));
+        shard.insert(span, (owner, Arc::new(View { attributes, local_root, given })));
     }
 }
 
@@ -52,10 +55,11 @@ pub(crate) fn forget(span: OtelSpanId) {
     drop(forgotten);
 }
 
-/// No more spans will be told of.
-pub(crate) fn forget_all() {
+/// The processor will tell of no more spans, nor of the end of those that are alive.
+pub(crate) fn forget_all(owner: u64) {
     for shard in NOTES.iter() {
-        shard.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        let mut shard = shard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        shard.retain(|_, (noted_by, _)| *noted_by != owner);
     }
 }
 
@@ -73,7 +77,7 @@ pub(crate) fn view(context: &Context, given: Option<&Arc<View>>) -> Option<Arc<V
         return None;
     }
     let span = context.span().span_context().span_id();
-    let noted = shard(span).get(&span).cloned()?;
+    let noted = shard(span).get(&span).map(|(_, noted)| Arc::clone(noted))?;
     let given: Option<&Arc<Attributes>> = given.map(|given| &given.attributes);
     match given {
         Some(given) if noted.given.as_ref().is_none_or(|known| !Arc::ptr_eq(known, given)) => {

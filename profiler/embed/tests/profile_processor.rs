@@ -168,6 +168,19 @@ fn nothing_is_kept_of_spans_that_have_ended() {
 }
 
 #[test]
+fn a_provider_that_ends_takes_its_own_notes_alone() {
+    install();
+    let orders = KeyValue::new("messaging.destination.name", "orders");
+    let (first, _, ending) = tracer(ProfileProcessor::new());
+    let (second, _, _provider) = tracer(ProfileProcessor::new());
+    let (gone, kept) =
+        [first, second].map(|tracer| start(&tracer, &remote(), "process", vec![orders.clone()])).into();
+    ending.shutdown().expect("it ends");
+    assert_eq!(published(&gone.with_value(7u64)), Attributes::new());
+    assert_eq!(published(&kept.with_value(7u64)).get(Key::MessagingDestinationName), Some("orders"));
+}
+
+#[test]
 fn spans_that_sampling_dropped_publish_their_ids_alone() {
     install();
     let provider = SdkTracerProvider::builder()
