@@ -1,5 +1,6 @@
 //! The profile model, its formats and the places it is sent to.
 
+mod absorb;
 pub mod analysis;
 mod cause;
 #[cfg(feature = "sinks")]

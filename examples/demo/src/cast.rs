@@ -36,6 +36,8 @@ pub struct Script {
     pub seconds: u64,
     /// Where the consumer writes the truth, if it shall.
     pub truth: Option<PathBuf>,
+    /// Where producer and consumer write profiles of themselves, if they shall.
+    pub profiles: Option<PathBuf>,
 }
 
 /// The running processes. Dropping it kills what is still running.
@@ -142,6 +144,10 @@ impl Actor {
                 command
             }
         };
+        // As an operator would: the services need no change for it.
+        if let Some(profiles) = script.profiles.as_ref().filter(|_| role != "broker") {
+            command.env("SPANPROF_DIRECTORY", profiles.join(role));
+        }
         let mut child =
             command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| {
                 DemoError::Process {

@@ -73,7 +73,7 @@ struct Shop {
 /// Processes orders until the time is over or a signal comes; `ready` is called once the broker has confirmed the
 /// subscription. Messages in hand are finished before it returns.
 pub fn run(config: &Config, ready: impl FnOnce() + Send) -> Result<Processed, DemoError> {
-    let provider = telemetry::start("demo-consumer");
+    let telemetry = telemetry::start("demo-consumer");
     let shop = Arc::new(Shop {
         inventory: Inventory::open()?,
         payment_service: payments::start_payment_service()?,
@@ -94,7 +94,7 @@ pub fn run(config: &Config, ready: impl FnOnce() + Send) -> Result<Processed, De
         .enable_all()
         .build()?;
     runtime.block_on(consume(config, &shop, ready))?;
-    drop(provider);
+    drop(telemetry);
     Ok(Processed {
         messages: shop.messages.load(Ordering::Relaxed),
         failed: shop.failed.load(Ordering::Relaxed),

@@ -51,14 +51,14 @@ pub struct Sent {
 
 /// Sends orders until the number or the time is reached or a signal comes; then waits for the acknowledgements.
 pub fn run(config: &Config) -> Result<Sent, DemoError> {
-    let provider = telemetry::start("demo-producer");
+    let telemetry = telemetry::start("demo-producer");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("producer-worker")
         .enable_all()
         .build()?;
     let sent = runtime.block_on(send_orders(config));
-    drop(provider);
+    drop(telemetry);
     sent
 }
 

@@ -8,11 +8,18 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
 
+/// What has to live as long as the service.
+pub(crate) struct Telemetry {
+    /// Sends what it gathered when dropped.
+    _spanprof: spanprof::Agent,
+    _provider: SdkTracerProvider,
+}
+
 /// Sets up tracing for the whole process. Spans get ids and are sampled, and go nowhere.
 ///
 /// A service whose spans can't be published goes on: it says so and lacks them in profiles.
-pub(crate) fn start(service_name: &'static str) -> SdkTracerProvider {
-    let _spanprof =
+pub(crate) fn start(service_name: &'static str) -> Telemetry {
+    let spanprof =
         spanprof::Agent::builder().service_name(service_name).start().expect("nothing wrong was set by hand");
     let provider = SdkTracerProvider::builder().build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(service_name));
@@ -20,7 +27,7 @@ pub(crate) fn start(service_name: &'static str) -> SdkTracerProvider {
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         eprintln!("{service_name}: tracing was set up before; its spans are the other subscriber's");
     }
-    provider
+    Telemetry { _spanprof: spanprof, _provider: provider }
 }
 
 /// A message's user properties as a carrier of trace context.
@@ -82,7 +89,7 @@ mod tests {
 
     #[test]
     fn an_entered_span_is_what_the_thread_publishes() {
-        let _provider = start("demo-test");
+        let _telemetry = start("demo-test");
         let span = tracing::info_span!("process");
         let published = span.in_scope(spanprof::context::thread::current).expect("a published span");
         let context = tracing_opentelemetry::OpenTelemetrySpanExt::context(&span);

@@ -28,6 +28,7 @@ fn every_message_takes_its_time_for_the_reason_that_the_story_tells() {
         messages: Some(MESSAGES),
         seconds: 120,
         truth: Some(truth_path.clone()),
+        profiles: None,
     })
     .expect("three processes");
 

@@ -13,7 +13,8 @@ use super::units::parse_seconds;
 /// Profile a demo: a broker, a producer and a consumer with slow messages of known causes
 ///
 /// Starts the three as processes of their own, records producer and consumer from outside, and prints the
-/// slow messages with where their time went. Writes the same files as `record`.
+/// slow messages with where their time went. Writes the same files as `record`. Where the system does not
+/// allow that, the two profile themselves from inside, which needs no privilege.
 #[derive(Debug, Args)]
 pub(super) struct DemoArguments {
     /// How long to record
@@ -45,6 +46,9 @@ pub(super) fn run(_arguments: &DemoArguments) -> super::Outcome {
 }
 
 #[cfg(feature = "demo")]
+mod from_inside;
+
+#[cfg(feature = "demo")]
 pub(super) use with_broker::{RoleArguments, run, run_role};
 
 #[cfg(feature = "demo")]
@@ -70,7 +74,7 @@ mod with_broker {
     use super::super::table::Table;
     use super::super::units::nanoseconds;
     use super::super::{Outcome, stdout};
-    use super::{Broker, DemoArguments};
+    use super::{Broker, DemoArguments, from_inside};
     use crate::recorder::{Recorder, Window};
     use crate::targets::{ProcFs, Selector, Watch};
 
@@ -100,20 +104,38 @@ mod with_broker {
         let Broker::Embedded = arguments.broker;
         let interrupt = install_interrupt()?;
         let capture = CaptureArguments::default();
-        capture.check_machine()?;
-
         let mut line = ProgressLine::new();
         let work = tempfile::tempdir().map_err(|error| {
             Failure::new(Exit::Failed, format!("cannot make a temporary directory: {error}"))
         })?;
         let truth = work.path().join("truth.jsonl");
-        line.update("starting broker, consumer and producer");
-        let cast = Cast::start(&script(arguments, &truth)?).map_err(demo_failure)?;
-        let window = record(arguments, &capture, &cast, interrupt, &mut line)?;
-        if !interrupt.requested() {
-            line.update("ending the demo's processes");
-            cast.end().map_err(demo_failure)?;
+        let mut script = script(arguments, &truth)?;
+        let refusal = refusal(&capture);
+        if let Some(refusal) = &refusal {
+            line.print(&format!(
+                "recording from outside is not possible ({}); the demo's services profile themselves instead",
+                refusal.sentence()
+            ));
+            script.profiles = Some(work.path().join("profiles"));
         }
+        line.update("starting broker, consumer and producer");
+        let cast = Cast::start(&script).map_err(demo_failure)?;
+        let window = match refusal.zip(script.profiles) {
+            None => {
+                let window = record(arguments, &capture, &cast, interrupt, &mut line)?;
+                if !interrupt.requested() {
+                    line.update("ending the demo's processes");
+                    cast.end().map_err(demo_failure)?;
+                }
+                window
+            }
+            Some((refusal, profiles)) => {
+                from_inside::wait(arguments.seconds, interrupt, &mut line);
+                line.update("ending the demo's processes");
+                cast.end().map_err(demo_failure)?;
+                from_inside::read(&profiles, refusal.sentence())?
+            }
+        };
         let slow = slow_spans(&window.profile, &truths(&truth));
         write_and_tell(&arguments.out, window, &mut line)?;
         stdout::write(&format!("\n{slow}"))?;
@@ -122,6 +144,15 @@ mod with_broker {
             open(&page, &mut line);
         }
         Ok(Exit::Done)
+    }
+
+    /// Why producer and consumer can't be recorded from outside: seen by trying, as a filter may forbid what the
+    /// system's settings allow.
+    fn refusal(capture: &CaptureArguments) -> Option<Failure> {
+        let tried = capture
+            .check_machine()
+            .and_then(|()| Recorder::start(&capture.options()).map(drop).map_err(Failure::from));
+        tried.err()
     }
 
     fn demo_failure(error: DemoError) -> Failure {
@@ -137,6 +168,7 @@ mod with_broker {
             messages: None,
             seconds: arguments.seconds.as_secs() + SPARE_SECONDS,
             truth: Some(truth.to_owned()),
+            profiles: None,
         })
     }
 

@@ -52,6 +52,12 @@ impl Failure {
         Failure { exit, sentence: sentence.into(), help: None }
     }
 
+    /// The cause alone.
+    #[cfg(feature = "demo")]
+    pub(crate) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
     /// Adds the next step.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Failure {
         self.help = Some(help.into());

@@ -81,6 +81,8 @@ fn comments(origin: &Origin, window: &Window, profile: &Profile) -> Vec<String> 
         milliseconds(window.cpu_own),
         milliseconds(profile.total(SampleKind::Cpu)),
     ));
+    comments.push(format!("samples: {}", window.samples.len()));
+    comments.push(format!("visits of blocked threads: {}", window.visits.len()));
     comments.extend(window.losses.in_words().map(|(what, count)| format!("lost: {what}: {count}")));
     comments
 }
