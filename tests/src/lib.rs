@@ -13,5 +13,6 @@
 pub mod arguments;
 pub mod clock;
 pub mod ping_pong;
+pub mod plugin;
 pub mod thread_facts;
 pub mod truth_program;

@@ -20,7 +20,7 @@ pub(crate) type Turn = MutexGuard<'static, ()>;
 /// # Panics
 /// Where the environment says `CI`, as no test may be missing there.
 pub(crate) fn turn(test: &str) -> Option<Turn> {
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = wait_for_turn();
     let rung = Probe::read("/".as_ref()).bpf();
     // SAFETY: takes nothing and cannot fail.
     let is_root = unsafe { libc::geteuid() } == 0;
@@ -29,6 +29,11 @@ pub(crate) fn turn(test: &str) -> Option<Turn> {
         (false, _) => skip(test, &rung.reasons()),
         (true, false) => skip(test, "it needs root"),
     }
+}
+
+/// Waits for this test's turn, for one that needs nothing of the machine.
+pub(crate) fn wait_for_turn() -> Turn {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says that a test can't run.

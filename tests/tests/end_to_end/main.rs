@@ -8,11 +8,16 @@
 
 mod capturing;
 mod cpu_split;
+mod embedded_async;
+mod embedded_memory;
+mod embedded_service;
+mod embedded_stress;
 mod faults;
 mod formats;
 mod off_cpu;
 mod program;
 mod samples;
+mod self_profiled;
 mod servers;
 mod stacks;
 mod tags;

@@ -6,6 +6,12 @@ use crate::capturing::{capture, in_full, turn};
 use crate::samples::{Sample, samples};
 use crate::truth::{Truth, number};
 
+/// Functions of truth programs within which a span is published; their names end in its kind.
+const UNDER_A_SPAN: [&str; 4] =
+    ["work_under_span_", "poll_under_span_", "drop_under_span_", "block_under_span_"];
+/// Functions within which it changes.
+const CHANGING: [&str; 4] = ["enter_span_", "poll_span_", "block_span_", "drop_span"];
+
 /// What the span of a sample must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
@@ -21,10 +27,13 @@ enum Expected {
 
 /// Observations and times by what became of their tag.
 #[derive(Debug, Default, Clone, Copy)]
-struct Tally {
-    judged: u64,
-    inside: u64,
-    tagged: u64,
+pub(crate) struct Tally {
+    /// Observations whose stack says what their tag must be.
+    pub(crate) judged: u64,
+    /// Of these, those in a span.
+    pub(crate) inside: u64,
+    /// Of these, those that carry it.
+    pub(crate) tagged: u64,
     inside_ns: u64,
     tagged_ns: u64,
 }
@@ -51,23 +60,7 @@ fn assert_tags(seconds: u64, hz: u32, at_least: u64) {
     for kind in SampleKind::ALL {
         let mut tally = Tally::default();
         for sample in all.iter().filter(|sample| sample.kind == kind) {
-            let expected = expected(sample);
-            let found = sample.span().map(kind_of);
-            match (expected, found) {
-                (Expected::Changing | Expected::Unknown, _) => continue,
-                (Expected::Kind(kind), Some(found)) => assert_eq!(kind, found, "{}", describe(sample)),
-                (Expected::None, Some(_)) => panic!("a span where there is none: {}", describe(sample)),
-                (_, None) => {}
-            }
-            tally.judged += sample.count;
-            if matches!(expected, Expected::Kind(_)) {
-                tally.inside += sample.count;
-                tally.inside_ns += sample.nanoseconds;
-                if found.is_some() {
-                    tally.tagged += sample.count;
-                    tally.tagged_ns += sample.nanoseconds;
-                }
-            }
+            judge(sample, &mut tally);
         }
         eprintln!("{}: {tally:?}", kind.as_str());
         // A block counts once, whatever part of it was blocked and what part runnable.
@@ -87,6 +80,31 @@ fn assert_tags(seconds: u64, hz: u32, at_least: u64) {
     assert!(judged >= at_least, "only {judged} observations");
 }
 
+/// Counts a sample whose stack says what its tag must be.
+///
+/// # Panics
+/// If it has another.
+pub(crate) fn judge(sample: &Sample<'_>, tally: &mut Tally) {
+    let expected = expected(sample);
+    match (expected, sample.span().map(kind_of)) {
+        (Expected::Changing | Expected::Unknown, _) => return,
+        (Expected::Kind(kind), Some(found)) => assert_eq!(kind, found, "{}", describe(sample)),
+        (Expected::None, Some(_)) => panic!("a span where there is none: {}", describe(sample)),
+        (_, None) => {}
+    }
+    // Files keep no counts: there each line is one.
+    let count = sample.count.max(1);
+    tally.judged += count;
+    if matches!(expected, Expected::Kind(_)) {
+        tally.inside += count;
+        tally.inside_ns += sample.nanoseconds;
+        if sample.span().is_some() {
+            tally.tagged += count;
+            tally.tagged_ns += sample.nanoseconds;
+        }
+    }
+}
+
 fn describe(sample: &Sample<'_>) -> String {
     let (kind, count) = (sample.kind.as_str(), sample.count);
     format!("{count} {kind} under {:?} in {:#?}", sample.span(), sample.functions())
@@ -96,14 +114,14 @@ fn describe(sample: &Sample<'_>) -> String {
 fn expected(sample: &Sample<'_>) -> Expected {
     for function in sample.functions() {
         let name = function.rsplit("::").next().unwrap_or(function);
-        let kind = || name.rsplit('_').next().and_then(|digits| digits.parse().ok());
         if name == "work_without_span" {
             return Expected::None;
         }
-        if name.starts_with("work_under_span_") || name.starts_with("poll_under_span_") {
-            return kind().map_or(Expected::Unknown, Expected::Kind);
+        if UNDER_A_SPAN.iter().any(|prefix| name.starts_with(prefix)) {
+            let kind = name.rsplit('_').next().and_then(|digits| digits.parse().ok());
+            return kind.map_or(Expected::Unknown, Expected::Kind);
         }
-        if name.starts_with("enter_span_") || name.starts_with("poll_span_") {
+        if CHANGING.iter().any(|prefix| name.starts_with(prefix)) {
             return Expected::Changing;
         }
     }
