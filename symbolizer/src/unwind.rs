@@ -25,18 +25,18 @@ mod cfi;
 #[cfg(feature = "prologue")]
 mod functions;
 mod pages;
-#[cfg(feature = "prologue")]
-mod prologue;
 mod rule;
+#[cfg(feature = "prologue")]
+mod stack_heights;
 
 use cfi::{Bytes, Common};
 #[cfg(feature = "prologue")]
 pub use functions::FunctionIndex;
 use pages::PageWriter;
 pub use pages::{BLOCK_ROWS, PAGE_BYTES, SegmentTable};
-#[cfg(feature = "prologue")]
-pub use prologue::{FixedFrame, NoDistance, frame_pointer_distance};
 pub use rule::{Rule, RuleKind};
+#[cfg(feature = "prologue")]
+pub use stack_heights::{NoDistance, distance_in, frame_pointer_distance};
 
 /// Code of one object, in bytes: five times the largest browser's.
 const MAX_TEXT: u64 = 1 << 30;

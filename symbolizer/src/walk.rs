@@ -330,7 +330,7 @@ mod tests {
             let rule_at = |pc: u64| Rule::from_bits(rules[pc as usize % rules.len()]);
             let read = |address: u64| {
                 let index = (address / 8).checked_sub(32)? as usize;
-                (address % 8 == 0).then(|| words.get(index).copied()).flatten()
+                address.is_multiple_of(8).then(|| words.get(index).copied()).flatten()
             };
             let registers = Registers { ip: 7, sp: 256, bp: 300 & !7 };
             let walked = walk(registers, rule_at, read, depth);

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use spanprof_symbolizer::ObjectFile;
 use spanprof_symbolizer::unwind::{
-    FixedFrame, FunctionIndex, NoDistance, Rule, RuleKind, UnwindTable, frame_pointer_distance,
+    FunctionIndex, NoDistance, Rule, RuleKind, UnwindTable, frame_pointer_distance,
 };
 use spanprof_symbolizer::walk::{Registers, step};
 
@@ -116,7 +116,7 @@ impl Watched {
             let address = if is_interrupted { registers.ip } else { registers.ip - 1 };
             let found = self.mapped.iter().find(|mapped| (mapped.start..mapped.end).contains(&address));
             let rule = found.map_or(Rule::NONE, |mapped| mapped.table.rule_at(address - mapped.bias));
-            if rule == Rule::FRAME_POINTER {
+            if matches!(rule.kind(), RuleKind::Rbp | RuleKind::Deref) {
                 self.seen.entry(address).or_default().insert(registers.bp - registers.sp);
             }
             let mut read = |address: u64| {
@@ -226,7 +226,8 @@ fn rbp_is_where_the_instructions_say() {
     for (address, distances) in &watched.seen {
         let mapped =
             watched.mapped.iter().find(|mapped| (mapped.start..mapped.end).contains(address)).unwrap();
-        match frame_pointer_distance(&mapped.object, address - mapped.bias) {
+        let rule_at = |address| mapped.table.rule_at(address);
+        match frame_pointer_distance(&mapped.object, address - mapped.bias, rule_at) {
             Ok(distance) => {
                 assert_eq!(*distances, HashSet::from([distance]), "{}", mapped.object.display_name());
                 *told.entry(mapped.object.file_name()).or_default() += 1;
@@ -237,7 +238,7 @@ fn rbp_is_where_the_instructions_say() {
     let right: usize = told.values().sum();
     println!("{} walks; places with rbp told right {told:?}, untold {untold:?}", watched.walks);
     assert!(right >= 100, "{right} places");
-    assert!(untold.values().sum::<usize>() * 3 < right, "{untold:?} untold, {right} told");
+    assert!(untold.values().sum::<usize>() * 20 < right, "{untold:?} untold, {right} told");
 }
 
 #[test]
@@ -255,7 +256,6 @@ fn functions_are_found_by_their_addresses() {
         }
         assert_eq!(index.get(index.len()), None);
         assert_eq!(index.find(0), None);
-        assert_eq!(frame_pointer_distance(&mapped.object, 0), Err(NoDistance::NoFunction));
+        assert_eq!(frame_pointer_distance(&mapped.object, 0, |_| Rule::NONE), Err(NoDistance::NoFunction));
     }
-    assert!(FixedFrame::decode(&[], 0).is_err());
 }

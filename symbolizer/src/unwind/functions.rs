@@ -75,7 +75,7 @@ impl<'a> FunctionIndex<'a> {
     }
 
     /// The bytes at a function's addresses, if they are at most `limit` and all in the file.
-    pub(super) fn code(&self, function: &Range<u64>, limit: u64) -> Option<Vec<u8>> {
+    pub fn code(&self, function: &Range<u64>, limit: u64) -> Option<Vec<u8>> {
         let size = function.end - function.start;
         let segment = self.object.segments().iter().find(|segment| {
             function.start.checked_sub(segment.vaddr).is_some_and(|offset| offset < segment.file_size)

@@ -131,12 +131,10 @@ impl Modules {
     }
 
     fn decode_distance(&self, address: u64) -> Option<u64> {
-        // The frame that the instructions set up is the one that the rule tells of.
-        if self.rule_at(address) != Rule::FRAME_POINTER {
-            return None;
-        }
         let module = &self.loaded[find(&self.loaded, address)?];
-        frame_pointer_distance(module.object.as_ref()?, address.wrapping_sub(module.bias)).ok()
+        let (object, table) = (module.object.as_ref()?, module.table.as_ref()?);
+        let rule_at = |address| table.rule_at(address);
+        frame_pointer_distance(object, address.wrapping_sub(module.bias), rule_at).ok()
     }
 
     /// What was loaded since the last call.
