@@ -113,6 +113,9 @@ impl AgentBuilder {
                 agent.profile = crate::self_profile::Running::start(options, resource, &mut agent.notes);
             }
         }
+        // Nobody would take what is recorded.
+        #[cfg(feature = "self-profile")]
+        crate::await_points::set_recording(agent.profile.is_some());
         for note in &agent.notes {
             // A service whose standard error is closed has nobody to tell.
             let _ = writeln!(std::io::stderr(), "spanprof: {note}");

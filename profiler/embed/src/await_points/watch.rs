@@ -39,7 +39,8 @@ pub struct Times {
 
 static RECORDING: AtomicBool = AtomicBool::new(true);
 
-/// Turns recording off or on again, for the whole program; on unless told otherwise. Off, a [`Watch`] hands on polls for
+/// Turns recording off or on again, for the whole program; on unless told otherwise. An [`Agent`](crate::Agent) that is
+/// built with the self-profile turns it on or off as it starts, by whether it profiles. Off, a [`Watch`] hands on polls for
 /// about a nanosecond. Suspensions that have begun are recorded.
 pub fn set_recording(on: bool) {
     RECORDING.store(on, Ordering::Relaxed);

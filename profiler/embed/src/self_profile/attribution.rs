@@ -15,7 +15,7 @@ use spanprof_context::SpanContext;
 use spanprof_exporter::SampleKind;
 
 use super::clock::ThreadId;
-use super::ledger::Episode;
+use super::episode::Episode;
 use super::window::{Observation, StackNumber, Window};
 
 /// Where time was spent.
@@ -70,7 +70,8 @@ pub(super) fn attribute(window: &Window) -> Vec<Share> {
             |one| one.weight,
             || unseen(*thread, episode, NOT_SAMPLED, SampleKind::Cpu),
         );
-        let visited = take_of(&mut visits, *thread, episode);
+        // Short stretches were hardly ever blocked; who was visited in one, counts by itself.
+        let visited = if episode.is_one() { take_of(&mut visits, *thread, episode) } else { Vec::new() };
         share(
             &mut shares,
             SampleKind::OffCpu,
@@ -149,11 +150,7 @@ fn take_of(
     let Some(observations) = threads.get_mut(&thread) else { return Vec::new() };
     let from = observations.partition_point(|observation| observation.at < episode.begin);
     let until = observations.partition_point(|observation| observation.at <= episode.end);
-    let is_its = |observation: &Observation| {
-        observation.span.is_some_and(|span| {
-            (span.trace_id, span.span_id) == (episode.span.trace_id, episode.span.span_id)
-        })
-    };
+    let is_its = |observation: &Observation| observation.span.is_some_and(|span| episode.span.is(&span));
     let (its, others): (Vec<_>, Vec<_>) = observations.drain(from..until.max(from)).partition(is_its);
     observations.splice(from..from, others);
     its
@@ -206,7 +203,7 @@ fn unplaced(words: &'static str) -> Share {
 fn unseen(thread: ThreadId, episode: &Episode, words: &'static str, kind: SampleKind) -> Share {
     Share {
         thread: Some(thread),
-        span: Some(episode.span),
+        span: Some(episode.span.context),
         place: Place::Unseen(words),
         kind,
         nanoseconds: 0,
@@ -216,14 +213,9 @@ fn unseen(thread: ThreadId, episode: &Episode, words: &'static str, kind: Sample
 
 #[cfg(test)]
 mod tests {
-    use spanprof_context::{SpanId, TraceId};
-
+    use super::super::episode::tests::{active, span};
     use super::super::window::{StackEnd, Suspended, ThreadTimes};
     use super::*;
-
-    fn span(number: u8) -> SpanContext {
-        SpanContext::new(TraceId([number; 16]), SpanId([number; 8]), 0)
-    }
 
     fn sum(shares: &[Share], which: impl Fn(&Share) -> bool) -> u64 {
         shares.iter().filter(|share| which(share)).map(|share| share.nanoseconds).sum()
@@ -234,9 +226,10 @@ mod tests {
         let stacks = [window.stack(&[1, 2], StackEnd::Root), window.stack(&[3, 2], StackEnd::Root)];
         let times = ThreadTimes { name: "worker".into(), cpu: 1000 };
         window.threads.insert(7, times);
-        window
-            .episodes
-            .push((7, Episode { span: span(1), begin: 100, end: 1100, cpu: (0, 301), run_queue: (0, 99) }));
+        window.episodes.push((
+            7,
+            Episode { span: active(1), begin: 100, end: 1100, wall: 1000, cpu: (0, 301), run_queue: (0, 99) },
+        ));
         (window, stacks)
     }
 

@@ -18,7 +18,7 @@
 //! | what | how |
 //! |---|---|
 //! | CPU places | the kernel looks at CPU timers at its tick (often 250 a second), so a service whose work keeps step with the tick is seen askew |
-//! | times of a stretch under one span | right to half a millisecond; a shorter stretch is known by samples alone |
+//! | times of a stretch under one span | right to half a millisecond; shorter ones are added up and count as CPU time |
 //! | blocked places | by counts of visits at random times: 100 visits of a span tell shares to 5 points |
 //! | run queue | exact times, no place |
 //! | threads without a span | their CPU time is told, their waits aren't |
@@ -32,9 +32,13 @@ mod attribution;
 #[cfg(target_arch = "x86_64")]
 mod await_waits;
 #[cfg(target_arch = "x86_64")]
+mod brief;
+#[cfg(target_arch = "x86_64")]
 mod buffers;
 #[cfg(target_arch = "x86_64")]
 mod clock;
+#[cfg(target_arch = "x86_64")]
+mod episode;
 #[cfg(target_arch = "x86_64")]
 mod handler;
 #[cfg(target_arch = "x86_64")]

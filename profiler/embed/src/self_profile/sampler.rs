@@ -16,8 +16,9 @@ use spanprof_context::SpanContext;
 use super::await_waits;
 use super::buffers::{Buffers, Sample};
 use super::clock::{self, ThreadId};
+use super::episode::{ATTRIBUTES_KEPT, ActiveSpan, Episode};
 use super::handler;
-use super::ledger::{self, Episode, Ledger};
+use super::ledger::{self, Ledger};
 use super::modules::Modules;
 use super::random::Random;
 use super::threads::{Sampling, Threads};
@@ -138,9 +139,10 @@ impl Sampler {
         let (told, window) = (&mut self.told, &mut self.window);
         account.drain(|thread, episode| {
             let episode = match told.remove(&thread) {
-                Some(seen) if seen.begin == episode.begin => episode.after(&seen),
+                Some(seen) if episode.is_one() && seen.begin == episode.begin => episode.after(&seen),
                 _ => episode,
             };
+            window.attributes(episode.span.context, episode.span.attributes());
             window.episodes.push((thread, episode));
         });
         self.window.losses.episodes += account.take_lost();
@@ -251,9 +253,11 @@ impl Sampler {
             return;
         }
         let whole = Episode {
-            span: open.span,
+            // Its attributes come with the samples, or with its end.
+            span: ActiveSpan::new(open.span, [0; ATTRIBUTES_KEPT], 0),
             begin: open.begin,
             end: now,
+            wall: now - open.begin,
             cpu: (open.cpu, cpu.max(open.cpu)),
             run_queue: (open.run_queue, run_queue.max(open.run_queue)),
         };

@@ -106,6 +106,9 @@ fn parse(line: &[u8]) -> Option<(u64, u64)> {
 }
 
 #[cfg(test)]
+mod truth;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

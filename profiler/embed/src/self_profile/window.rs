@@ -8,7 +8,7 @@ use std::sync::Arc;
 use spanprof_context::SpanContext;
 
 use super::clock::ThreadId;
-use super::ledger::Episode;
+use super::episode::Episode;
 use super::losses::Losses;
 
 /// Samples and visits per window: a minute of 64 busy CPUs at 99 Hz. 64 bytes each.

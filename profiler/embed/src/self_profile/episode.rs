@@ -1,0 +1,100 @@
+//! A stretch of a thread under one span, or several short ones together, with the exact times of it.
+
+use spanprof_context::SpanContext;
+
+/// The most that an episode keeps of its span's attributes, in bytes; whole entries.
+pub(super) const ATTRIBUTES_KEPT: usize = 96;
+
+/// A span and its attributes, as they stand in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ActiveSpan {
+    pub(super) context: SpanContext,
+    length: u8,
+    attributes: [u8; ATTRIBUTES_KEPT],
+}
+
+impl ActiveSpan {
+    /// A span with the first `length` bytes of attributes.
+    pub(super) fn new(context: SpanContext, attributes: [u8; ATTRIBUTES_KEPT], length: usize) -> ActiveSpan {
+        ActiveSpan { context, length: length.min(ATTRIBUTES_KEPT) as u8, attributes }
+    }
+
+    /// Its attributes.
+    pub(super) fn attributes(&self) -> &[u8] {
+        self.attributes.get(..usize::from(self.length)).unwrap_or(&[])
+    }
+
+    /// Whether it is the same span; attributes don't count.
+    pub(super) fn is(&self, other: &SpanContext) -> bool {
+        (self.context.trace_id, self.context.span_id) == (other.trace_id, other.span_id)
+    }
+}
+
+/// Times are nanoseconds; begin and end are of the monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Episode {
+    pub(super) span: ActiveSpan,
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    /// How long the thread had the span from begin to end: less than all of it for short stretches together.
+    pub(super) wall: u64,
+    /// The thread's CPU time at the begin and at the end.
+    pub(super) cpu: (u64, u64),
+    /// The thread's time in the run queue at the begin and at the end.
+    pub(super) run_queue: (u64, u64),
+}
+
+impl Episode {
+    /// Whether it is one stretch.
+    pub(super) fn is_one(&self) -> bool {
+        self.wall == self.end - self.begin
+    }
+
+    /// How its time splits: CPU, blocked, run queue. They add up to the time that the thread had the span.
+    pub(super) fn split(&self) -> (u64, u64, u64) {
+        let cpu = self.cpu.1.saturating_sub(self.cpu.0).min(self.wall);
+        let run_queue = self.run_queue.1.saturating_sub(self.run_queue.0).min(self.wall - cpu);
+        (cpu, self.wall - cpu - run_queue, run_queue)
+    }
+
+    /// The part of one stretch after `seen`, of which an earlier window has told already.
+    pub(super) fn after(self, seen: &Episode) -> Episode {
+        let begin = seen.end.min(self.end);
+        Episode {
+            begin,
+            wall: self.end - begin,
+            cpu: (seen.cpu.1, self.cpu.1),
+            run_queue: (seen.run_queue.1, self.run_queue.1),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use spanprof_context::{SpanId, TraceId};
+
+    use super::*;
+
+    /// A span whose ids are all this number.
+    pub(in super::super) fn span(number: u8) -> SpanContext {
+        SpanContext::new(TraceId([number; 16]), SpanId([number; 8]), 0)
+    }
+
+    /// One without attributes.
+    pub(in super::super) fn active(number: u8) -> ActiveSpan {
+        ActiveSpan::new(span(number), [0; ATTRIBUTES_KEPT], 0)
+    }
+
+    #[test]
+    fn what_an_earlier_window_told_is_not_told_again() {
+        let whole =
+            Episode { span: active(5), begin: 100, end: 900, wall: 800, cpu: (10, 310), run_queue: (5, 105) };
+        let seen = Episode { end: 400, wall: 300, cpu: (10, 110), run_queue: (5, 25), ..whole };
+        let rest = whole.after(&seen);
+        assert!(rest.is_one());
+        assert_eq!(rest.split(), (200, 220, 80));
+        let (first, second, all) = (seen.split(), rest.split(), whole.split());
+        assert_eq!((first.0 + second.0, first.1 + second.1, first.2 + second.2), all);
+    }
+}
