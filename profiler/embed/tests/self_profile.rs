@@ -355,3 +355,67 @@ fn every_usual_wait_is_seen_with_its_whole_stack() {
     }
     assert_eq!(cut, [""; 0]);
 }
+
+/// A handler that computes, waits for a timer, computes again, and sleeps on its thread as it should not.
+async fn handle() -> Duration {
+    let begin = Instant::now();
+    burn(Duration::from_millis(12));
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    for _ in 0..20 {
+        burn(Duration::from_micros(200));
+        tokio::task::yield_now().await;
+    }
+    nap(Duration::from_millis(30));
+    tokio::time::sleep(Duration::from_millis(25)).await;
+    begin.elapsed()
+}
+
+/// Publishes a span in each poll, as an instrumented future does.
+struct InSpan<F>(u8, F);
+
+impl<F: Future + Unpin> Future for InSpan<F> {
+    type Output = F::Output;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<F::Output> {
+        let _span = spanprof::enter([self.0; 16], [self.0; 8]);
+        std::pin::Pin::new(&mut self.1).poll(context)
+    }
+}
+
+#[test]
+fn the_times_of_an_asynchronous_span_add_up_to_what_passed() {
+    let mut walls = Vec::new();
+    let profiles = profiled(250, || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        walls = runtime.block_on(async {
+            let mut handlers = tokio::task::JoinSet::new();
+            for number in 1..=12u8 {
+                handlers.spawn(async move {
+                    let handler = InSpan(number, Box::pin(handle()));
+                    (number, spanprof::watch(handler).await)
+                });
+            }
+            handlers.join_all().await
+        });
+    });
+    let kinds = SampleKind::ALL;
+    for (number, wall) in walls {
+        let times = kinds.map(|kind| sum(&profiles, kind, number, ""));
+        let all: u64 = times.iter().sum();
+        let unknown = wall.as_nanos() as f64 - all as f64;
+        println!(
+            "span {number}: {:?} of {wall:?}, {:.2} ms unknown",
+            times.map(|time| time / 1000),
+            unknown / 1e6
+        );
+        assert!(unknown.abs() / wall.as_nanos() as f64 <= 0.01, "{unknown} ns of {wall:?} are unknown");
+        // What the handler does: 16 ms of CPU time, 30 ms asleep on its thread, 65 ms and more at awaits.
+        assert!((16_000_000..19_000_000).contains(&times[0]), "{times:?}");
+        assert!((29_500_000..33_000_000).contains(&times[1]), "{times:?}");
+        assert!(times[3] >= 65_000_000, "{times:?}");
+    }
+}
