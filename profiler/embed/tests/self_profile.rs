@@ -416,9 +416,10 @@ fn the_times_of_an_asynchronous_span_add_up_to_what_passed() {
         exact += usize::from(unknown.abs() / wall.as_nanos() as f64 <= 0.01);
         unknown_in_all += unknown;
         wall_of_all += wall.as_nanos() as f64;
-        // What the handler does: 16 ms of CPU time, 30 ms asleep on its thread, 65 ms and more at awaits.
-        assert!((16_000_000..19_000_000).contains(&times[0]), "{times:?}");
-        assert!((29_500_000..33_000_000).contains(&times[1]), "{times:?}");
+        // What the handler does: 16 ms of CPU time, 30 ms asleep on its thread, 65 ms and more at awaits. A stretch's split
+        // is right to half a millisecond, and there are few long ones.
+        assert!((15_000_000..19_000_000).contains(&times[0]), "{times:?}");
+        assert!((29_000_000..33_000_000).contains(&times[1]), "{times:?}");
         assert!(times[3] >= 65_000_000, "{times:?}");
     }
     // A thread that is preempted between the poll's begin and the span's has the time in neither; on a machine that has
