@@ -1,6 +1,7 @@
-//! Publishes a service's active span, so that a profiler can say where the time of one slow message went.
+//! Publishes a service's active span, so that a profiler can say where the time of one slow message went; and, where none
+//! may run beside the service, profiles the service from inside.
 //!
-//! Three lines embed it in a service on OpenTelemetry, with or without `tracing`:
+//! One line embeds it in a service on OpenTelemetry, with or without `tracing`:
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,7 +30,20 @@
 //! } // What was published before is published again.
 //! ```
 //!
-//! Use one of both on a thread: the context hook states what holds from its call on, and takes over from open guards.
+//! # What to use when
+//!
+//! | the service | use |
+//! |---|---|
+//! | is on OpenTelemetry, with or without `tracing` | the default features: nothing but the line above |
+//! | … and is to tell topic, group and operation too | `with_attributes`, or feature `opentelemetry-sdk`: `ProfileProcessor` reads them from the spans, and gives them `pyroscope.profile.id`, by which Grafana finds "Profiles for this span" |
+//! | is on `tracing` alone | feature `tracing`: `layer`, which takes ids from fields or makes them |
+//! | is on neither | [`enter`] and [`enter_with_attributes`] |
+//! | hands work to threads of its own, a pool, or `spawn_blocking` | [`carry()`] takes the span along |
+//! | can have `spanprof attach` beside it | publish only: from outside, every thread is seen exactly, kernel included |
+//! | runs where nothing may run beside it, or without privileges | feature `self-profile` and a destination: the same kinds of time from inside, with a few limits (the module `self_profile` tells them) |
+//! | is asynchronous, and slow while no thread has the task | feature `await-points` (part of `self-profile`): `watch` at the handlers' root |
+//!
+//! Use hooks or guards on a thread, not both: the context hook states what holds from its call on, and takes over from open guards.
 //!
 //! # Which span
 //!
@@ -78,6 +92,8 @@ mod agent;
 #[cfg(feature = "await-points")]
 pub mod await_points;
 mod carry;
+#[doc = include_str!("../docs/how-it-can-hurt.md")]
+pub mod how_it_can_hurt {}
 #[cfg(any(feature = "opentelemetry-sdk", feature = "tracing"))]
 mod messaging;
 #[cfg(feature = "opentelemetry")]

@@ -227,7 +227,7 @@ impl Ledger {
     /// The open episode; `None` without a span, or while it changes.
     pub(super) fn open(&self) -> Option<OpenEpisode> {
         let version = self.version.load(Ordering::Acquire);
-        if version % 2 != 0 || !self.has_span() {
+        if !version.is_multiple_of(2) || !self.has_span() {
             return None;
         }
         let [low, high, span, begin, cpu, run_queue] =
