@@ -242,4 +242,35 @@ mod tests {
         let module = &loaded.all()[loaded.find(own).unwrap()];
         assert!(module.object.as_ref().is_some_and(|object| object.build_id().is_some()));
     }
+
+    /// Kilobytes of memory of this process's own, as the kernel says.
+    fn anonymous_memory() -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Run alone, with `--release --ignored --nocapture`.
+    #[test]
+    #[ignore = "prints what tables take"]
+    fn what_tables_take() {
+        let before = anonymous_memory();
+        let begin = std::time::Instant::now();
+        let mut modules = Modules::new();
+        modules.refresh();
+        let (time, after) = (begin.elapsed(), anonymous_memory());
+        for opened in modules.opened.values().flatten() {
+            let text: u64 = opened.object.segments().iter().map(|segment| segment.file_size).sum();
+            let table = opened.table.as_ref().map_or(0, |table| table.size());
+            println!("{:<40} {:>8} KB of code {:>6} KB", opened.object.file_name(), text >> 10, table >> 10);
+        }
+        println!("{time:?}, {} KB more memory", after - before);
+        let begin = std::time::Instant::now();
+        (0..100).for_each(|_| modules.refresh());
+        println!("{:?} per look at what is loaded", begin.elapsed() / 100);
+        let callers = [libc::qsort as *const () as u64 + 40, libc::printf as *const () as u64 + 40];
+        let (before, begin) = (anonymous_memory(), std::time::Instant::now());
+        callers.map(|address| modules.frame_pointer_distance(address));
+        println!("{:?}, {} KB for the first distances", begin.elapsed(), anonymous_memory() - before);
+    }
 }

@@ -89,7 +89,7 @@ fn waits() -> Vec<Wait> {
                 condvar.notify_all();
             },
         ),
-        Wait::new("mpsc recv", move || drop(receiver.recv()), move || drop(sender)),
+        Wait::new("mpsc recv", move || assert!(receiver.recv().is_err()), move || drop(sender)),
         Wait::repeated("mpsc recv_timeout", move || {
             // Keeps the other end.
             let _ = (&slow_sender, slow_receiver.recv_timeout(SHORT));
@@ -103,7 +103,7 @@ fn waits() -> Vec<Wait> {
         }),
         Wait::new(
             "join",
-            move || std::thread::spawn(move || drop(joined.recv())).join().unwrap(),
+            move || std::thread::spawn(move || assert!(joined.recv().is_err())).join().unwrap(),
             move || drop(joined_sender),
         ),
         Wait::new("Child", move || drop(child.wait()), move || drop(child_input)),
@@ -295,7 +295,7 @@ fn what_a_visit_costs() {
     unwinder.refresh();
     let (sender, receiver) = mpsc::channel();
     let (end, is_over) = mpsc::channel::<()>();
-    let wait = Box::new(move || drop(is_over.recv()));
+    let wait = Box::new(move || assert!(is_over.recv().is_err()));
     let thread = std::thread::spawn(move || report_and_wait(&sender, wait));
     let report = receiver.recv().unwrap();
     let frames = looks(&mut unwinder, &report, 1000)[999].0.len();
