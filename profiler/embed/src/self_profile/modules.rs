@@ -15,8 +15,13 @@ use spanprof_context::maps::{self, Mapping};
 use spanprof_symbolizer::unwind::{Rule, frame_pointer_distance};
 use spanprof_symbolizer::{ObjectFile, UnwindTable};
 
+use super::clock;
+
 /// Executable mappings that are looked after; programs have some hundreds.
 const MAX_MODULES: usize = 4 << 10;
+/// Between two looks for the sake of an unknown address, nanoseconds. Code that is made at run time is in no file and stays
+/// unknown; a look costs 40 microseconds and more.
+const LOOK_INTERVAL: u64 = 20_000_000;
 /// Addresses whose frame pointer is remembered; then all are asked for again. At 24 bytes each.
 const MAX_DISTANCES: usize = 2 << 10;
 
@@ -58,6 +63,8 @@ pub(super) struct Modules {
     unloaded: Vec<Module>,
     opened: HashMap<FileKey, Option<Opened>>,
     mappings: Vec<Mapping>,
+    /// When an unknown address may lead to the next look.
+    next_look: u64,
     /// What was found of frame pointers, by address; of what is loaded now.
     distances: RefCell<HashMap<u64, Option<u64>>>,
 }
@@ -108,8 +115,20 @@ impl Modules {
         module.table.as_ref().map_or(Rule::NONE, |table| table.rule_at(address.wrapping_sub(module.bias)))
     }
 
+    /// Looks at what is loaded if no code is known at an address: a library may have been loaded just now. Not too often.
+    pub(super) fn refresh_for(&mut self, address: u64) {
+        if self.knows(address) {
+            return;
+        }
+        let now = clock::monotonic();
+        if now >= self.next_look {
+            self.refresh();
+            self.next_look = now + LOOK_INTERVAL;
+        }
+    }
+
     /// Whether code is known at an address.
-    pub(super) fn knows(&self, address: u64) -> bool {
+    fn knows(&self, address: u64) -> bool {
         find(&self.loaded, address).is_some()
     }
 
@@ -241,6 +260,21 @@ mod tests {
         let loaded = modules.take();
         let module = &loaded.all()[loaded.find(own).unwrap()];
         assert!(module.object.as_ref().is_some_and(|object| object.build_id().is_some()));
+    }
+
+    #[test]
+    fn unknown_addresses_lead_to_few_looks() {
+        let mut modules = Modules::new();
+        let own = unknown_addresses_lead_to_few_looks as *const () as u64;
+        modules.refresh_for(own);
+        assert!(modules.knows(own));
+        let next_look = modules.next_look;
+        (0..1000).for_each(|_| modules.refresh_for(own));
+        assert_eq!(modules.next_look, next_look);
+        modules.next_look = u64::MAX;
+        modules.loaded.clear();
+        modules.refresh_for(own);
+        assert!(!modules.knows(own));
     }
 
     /// Kilobytes of memory of this process's own, as the kernel says.

@@ -85,10 +85,7 @@ impl Unwinder {
             begin: registers.stack,
             bytes: sample.stack.get(..sample.stack_length as usize).unwrap_or(&[]),
         };
-        // A library that was just loaded is looked for once.
-        if !self.modules.knows(registers.instruction) {
-            self.modules.refresh();
-        }
+        self.modules.refresh_for(registers.instruction);
         let start = Start { ip: registers.instruction, sp: registers.stack, bp: Some(registers.frame) };
         let end = walk(&self.modules, start, stack, &mut self.frames);
         Walked { frames: &self.frames, end }
@@ -101,19 +98,23 @@ impl Unwinder {
         visitor: &mut Option<Visitor>,
         thread_pointer: usize,
     ) -> Outcome<'_> {
-        let visitor = match visitor {
-            Some(visitor) => visitor,
-            None => match Visitor::open(thread) {
-                Ok(opened) => visitor.insert(opened),
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Outcome::Gone,
-                Err(_) => return Outcome::Denied,
-            },
+        let opened = match visitor.take().map_or_else(|| Visitor::open(thread), Ok) {
+            Ok(opened) => opened,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+                return Outcome::Gone;
+            }
+            Err(_) => return Outcome::Denied,
         };
-        match visitor.look(thread_pointer, &mut self.copy) {
+        let look = opened.look(thread_pointer, &mut self.copy);
+        if opened.may_stay() {
+            *visitor = Some(opened);
+        }
+        match look {
             Look::Running => Outcome::Running,
             Look::Moved => Outcome::Moved,
             Look::Gone => Outcome::Gone,
             Look::Blocked { instruction, stack, slot, slot_length } => {
+                self.modules.refresh_for(instruction);
                 let (slot_bytes, stack_bytes) = self.copy.split_at(slot_length);
                 let start = Start { ip: instruction, sp: stack, bp: None };
                 let copied = Copied { begin: stack, bytes: stack_bytes };
