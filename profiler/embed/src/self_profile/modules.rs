@@ -304,7 +304,11 @@ mod tests {
         println!("{:?} per look at what is loaded", begin.elapsed() / 100);
         let callers = [libc::qsort as *const () as u64 + 40, libc::printf as *const () as u64 + 40];
         let (before, begin) = (anonymous_memory(), std::time::Instant::now());
-        callers.map(|address| modules.frame_pointer_distance(address));
-        println!("{:?}, {} KB for the first distances", begin.elapsed(), anonymous_memory() - before);
+        let told = callers.map(|address| modules.frame_pointer_distance(address));
+        println!(
+            "{:?}, {} KB for the first distances {told:?}",
+            begin.elapsed(),
+            anonymous_memory() - before
+        );
     }
 }
