@@ -132,8 +132,8 @@ impl Modules {
         find(&self.loaded, address).is_some()
     }
 
-    /// By how much rbp lies above rsp in the function that holds an address, past its prologue; `None` where that does
-    /// not follow from its code.
+    /// By how much rbp lies above rsp at an address; `None` where that does not follow from
+    /// the function's code.
     ///
     /// The function is decoded the first time that an address is asked for: a program waits at a few dozen places.
     pub(super) fn frame_pointer_distance(&self, address: u64) -> Option<u64> {

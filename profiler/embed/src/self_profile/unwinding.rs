@@ -4,8 +4,8 @@
 //! that would need it ends there and says so.
 //!
 //! A visit through `/proc` knows the stack pointer and the instruction, not rbp, from which many frames are counted. Where a
-//! rule needs it, it follows from the stack pointer and the function's prologue
-//! ([`Modules::frame_pointer_distance`]); where the prologue doesn't tell, the stack ends there. A scan of the stack for
+//! rule needs it, it follows from the stack pointer and the function's instructions
+//! ([`Modules::frame_pointer_distance`]); where they don't tell, the stack ends there. A scan of the stack for
 //! something that looks like a frame was refused: it is wrong too often to be shown as truth.
 
 use spanprof_context::SpanContext;
