@@ -6,8 +6,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{LazyLock, Mutex};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use spanprof::await_points::{WokenBy, drain};
+use spanprof::await_points::{WokenBy, drain, lost};
 use spanprof::{SpanContext, SpanId, TraceId};
 use spanprof_symbolizer::{ObjectFile, Symbolizer};
 
@@ -25,6 +26,9 @@ pub(crate) struct Seen {
     pub(crate) woken_by: Option<WokenBy>,
 }
 
+/// By far more than a thread that lost its processor while it wrote needs to get it back.
+const LONGEST_WRITE: Duration = Duration::from_secs(60);
+
 static SEEN: LazyLock<Mutex<HashMap<TraceId, Vec<Seen>>>> = LazyLock::new(Mutex::default);
 
 /// All that was recorded of a trace; `count` is how many suspensions there must be.
@@ -40,7 +44,8 @@ pub(crate) fn of(trace: u8, count: u64) -> Vec<Seen> {
 ///
 /// A drain leaves out a table that a thread is just writing, so it is repeated.
 pub(crate) fn until(trace: u8, is_enough: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
-    for _ in 0..100_000 {
+    let start = Instant::now();
+    loop {
         let mut seen = SEEN.lock().unwrap();
         drain(&mut |suspension| {
             let Some(span) = suspension.span else { return };
@@ -61,9 +66,22 @@ pub(crate) fn until(trace: u8, is_enough: impl Fn(&[Seen]) -> bool) -> Vec<Seen>
         if is_enough(&of_trace) {
             return of_trace;
         }
+        if start.elapsed() > LONGEST_WRITE {
+            panic!("trace {trace}: not enough was recorded, but {}; {:?}", summary(&of_trace), lost());
+        }
         std::thread::yield_now();
     }
-    panic!("trace {trace}: something was not recorded");
+}
+
+/// How many suspensions there are, and one line for each of their sums.
+fn summary(seen: &[Seen]) -> String {
+    let total: u64 = seen.iter().map(|seen| seen.count).sum();
+    let line = |seen: &Seen| {
+        let (count, cancelled, span, frames) =
+            (seen.count, seen.cancelled, seen.span.span_id, seen.place.len());
+        format!("\n{count}, {cancelled} cancelled, under {span}, {frames} frames, by {:?}", seen.woken_by)
+    };
+    format!("{total} suspensions:{}\n", seen.iter().map(line).collect::<String>())
 }
 
 pub(crate) fn span(trace: u8, number: u64) -> SpanContext {

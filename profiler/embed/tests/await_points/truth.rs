@@ -39,7 +39,9 @@ impl Log {
             }
             started = true;
             let (waker, theirs) = (context.waker().clone(), log.clone());
-            let number = log.0.lock().unwrap().len();
+            // Kept until the wait is noted: the other thread may be through before.
+            let mut waits = log.0.lock().unwrap();
+            let number = waits.len();
             thread::spawn(move || {
                 thread::sleep(time);
                 let before = Instant::now();
@@ -47,7 +49,7 @@ impl Log {
                 // Asked for once the handler is through, so that the last one has been written by then.
                 theirs.0.lock().unwrap()[number].woken = Some((before, Instant::now()));
             });
-            log.0.lock().unwrap().push(Wait { place, pending: (Instant::now(), None), woken: None });
+            waits.push(Wait { place, pending: (Instant::now(), None), woken: None });
             Poll::Pending
         })
     }
