@@ -17,8 +17,10 @@ use std::sync::Arc;
 
 mod build_id;
 mod headers;
+mod large_read;
 
 use headers::Headers;
+pub(crate) use large_read::LargeRead;
 
 /// Program headers and section headers past this count make a file malformed; real ones have dozens.
 const MAX_PROGRAM_HEADERS: u16 = 1024;
@@ -320,13 +322,24 @@ impl ObjectFile {
         read(&self.source, self.length, offset, size)
     }
 
+    /// As [`ObjectFile::read`], for what is large and soon done with.
+    pub(crate) fn read_large(&self, offset: u64, size: u64) -> Result<LargeRead, ObjectError> {
+        check_extent(self.length, offset, size)?;
+        let mut bytes = LargeRead::new(size as usize)?;
+        match &self.source {
+            Source::File(file, _) => file.read_exact_at(&mut bytes, offset)?,
+            Source::Image(image) => bytes.copy_from_slice(&image[offset as usize..(offset + size) as usize]),
+        }
+        Ok(bytes)
+    }
+
     /// How many bytes follow `offset`.
     pub(crate) fn bytes_after(&self, offset: u64) -> u64 {
         self.length.saturating_sub(offset)
     }
 }
 
-fn read(source: &Source, length: u64, offset: u64, size: u64) -> Result<Vec<u8>, ObjectError> {
+fn check_extent(length: u64, offset: u64, size: u64) -> Result<(), ObjectError> {
     if size > MAX_READ {
         return Err(ObjectError::TooLarge { what: "a part", size, limit: MAX_READ });
     }
@@ -334,13 +347,18 @@ fn read(source: &Source, length: u64, offset: u64, size: u64) -> Result<Vec<u8>,
     if end > length {
         return Err(ObjectError::Malformed("a part lies past the end of the file"));
     }
+    Ok(())
+}
+
+fn read(source: &Source, length: u64, offset: u64, size: u64) -> Result<Vec<u8>, ObjectError> {
+    check_extent(length, offset, size)?;
     match source {
         Source::File(file, _) => {
             let mut bytes = vec![0; size as usize];
             file.read_exact_at(&mut bytes, offset)?;
             Ok(bytes)
         }
-        Source::Image(image) => Ok(image[offset as usize..end as usize].to_vec()),
+        Source::Image(image) => Ok(image[offset as usize..(offset + size) as usize].to_vec()),
     }
 }
 

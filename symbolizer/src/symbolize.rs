@@ -180,13 +180,19 @@ impl Symbolizer {
     /// Forgets what was read from object files, but not the names of addresses. The next new address of an
     /// object costs a cold read again; worth it when memory matters more than the time of the next window.
     pub fn release(&mut self) {
-        self.reader = reader();
+        self.forget_objects();
         // The allocator keeps what was freed for itself otherwise.
         #[cfg(target_env = "gnu")]
         // SAFETY: gives free pages back; touches nothing that is in use.
         unsafe {
             libc::malloc_trim(0);
         }
+    }
+
+    /// As [`Symbolizer::release`], and leaves it to the allocator what becomes of the memory: in a process that is not
+    /// one's own.
+    pub fn forget_objects(&mut self) {
+        self.reader = reader();
     }
 
     /// The object's number in the cache; finds its debug file when it is new.

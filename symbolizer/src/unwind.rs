@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, EhFrameHdr, LittleEndian, UnwindSection as _};
 
-use crate::object::{Architecture, MAX_READ, ObjectError, ObjectFile, Segment};
+use crate::object::{Architecture, LargeRead, MAX_READ, ObjectError, ObjectFile, Segment};
 
 mod cfi;
 #[cfg(feature = "prologue")]
@@ -207,12 +207,12 @@ fn bounds(segments: &[Segment]) -> Result<impl Iterator<Item = (u64, u64)>, Unwi
 
 /// `.eh_frame`'s address and bytes; by its section, else through `PT_GNU_EH_FRAME`, which survives the
 /// removal of all section headers.
-fn find_eh_frame(object: &ObjectFile) -> Result<Option<(u64, Vec<u8>)>, UnwindError> {
+fn find_eh_frame(object: &ObjectFile) -> Result<Option<(u64, LargeRead)>, UnwindError> {
     let section = object
         .sections_named(b".eh_frame")
         .find(|section| &*section.name == b".eh_frame" && section.has_bytes && section.size > 0);
     if let Some(section) = section {
-        let bytes = object.read(section.file_offset, section.size)?;
+        let bytes = object.read_large(section.file_offset, section.size)?;
         return Ok(Some((section.vaddr, bytes)));
     }
     let Some((vaddr, file_offset, size)) = object.eh_frame_header() else { return Ok(None) };
@@ -230,7 +230,7 @@ fn find_eh_frame(object: &ObjectFile) -> Result<Option<(u64, Vec<u8>)>, UnwindEr
     if size == 0 {
         return Ok(None);
     }
-    Ok(Some((address, object.read(offset, size)?)))
+    Ok(Some((address, object.read_large(offset, size)?)))
 }
 
 /// What a span of addresses holds. Stubs sort before functions, so that a function at the same start wins.

@@ -58,30 +58,30 @@ pub(super) fn attribute(window: &Window) -> Vec<Share> {
     let mut samples = by_thread(&window.samples);
     let mut visits = by_thread(&window.visits);
     let mut in_episodes: HashMap<ThreadId, u64> = HashMap::new();
-    for (thread, episode) in &window.episodes {
+    for (thread, episode) in window.episodes() {
         let (cpu, off_cpu, run_queue) = episode.split();
-        *in_episodes.entry(*thread).or_default() += cpu;
-        let sampled = take_of(&mut samples, *thread, episode);
+        *in_episodes.entry(thread).or_default() += cpu;
+        let sampled = take_of(&mut samples, thread, episode);
         share(
             &mut shares,
             SampleKind::Cpu,
             cpu,
             &sampled,
             |one| one.weight,
-            || unseen(*thread, episode, NOT_SAMPLED, SampleKind::Cpu),
+            || unseen(thread, episode, NOT_SAMPLED, SampleKind::Cpu),
         );
         // Short stretches were hardly ever blocked; who was visited in one, counts by itself.
-        let visited = if episode.is_one() { take_of(&mut visits, *thread, episode) } else { Vec::new() };
+        let visited = if episode.is_one() { take_of(&mut visits, thread, episode) } else { Vec::new() };
         share(
             &mut shares,
             SampleKind::OffCpu,
             off_cpu,
             &visited,
             |_| 1,
-            || unseen(*thread, episode, NOT_VISITED, SampleKind::OffCpu),
+            || unseen(thread, episode, NOT_VISITED, SampleKind::OffCpu),
         );
         if run_queue > 0 {
-            let share = unseen(*thread, episode, IN_RUN_QUEUE, SampleKind::RunQueue);
+            let share = unseen(thread, episode, IN_RUN_QUEUE, SampleKind::RunQueue);
             shares.push(Share { nanoseconds: run_queue, ..share });
         }
     }
@@ -226,10 +226,11 @@ mod tests {
         let stacks = [window.stack(&[1, 2], StackEnd::Root), window.stack(&[3, 2], StackEnd::Root)];
         let times = ThreadTimes { name: "worker".into(), cpu: 1000 };
         window.threads.insert(7, times);
-        window.episodes.push((
+        let span = active(1);
+        window.episode(
             7,
-            Episode { span: active(1), begin: 100, end: 1100, wall: 1000, cpu: (0, 301), run_queue: (0, 99) },
-        ));
+            Episode { span, begin: 100, end: 1100, wall: 1000, cpu: (0, 301), run_queue: (0, 99) },
+        );
         (window, stacks)
     }
 

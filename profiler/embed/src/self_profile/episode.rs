@@ -57,6 +57,15 @@ impl Episode {
         (cpu, self.wall - cpu - run_queue, run_queue)
     }
 
+    /// Adds later short stretches of the same thread and span.
+    pub(super) fn add(&mut self, later: &Episode) {
+        let (cpu, _, run_queue) = later.split();
+        self.end = self.end.max(later.end);
+        self.wall += later.wall;
+        self.cpu.1 += cpu;
+        self.run_queue.1 += run_queue;
+    }
+
     /// The part of one stretch after `seen`, of which an earlier window has told already.
     pub(super) fn after(self, seen: &Episode) -> Episode {
         let begin = seen.end.min(self.end);

@@ -20,7 +20,7 @@ use super::modules::LoadedModules;
 use super::window::{StackEnd, StackNumber, Window};
 
 /// Spans per window that keep their ids.
-const SPAN_BUDGET: usize = 5_000;
+const SPAN_BUDGET: usize = 1_000;
 
 type Ids = (TraceId, SpanId);
 
@@ -32,7 +32,7 @@ pub(super) struct Renderer {
 
 impl Renderer {
     pub(super) fn new(service: &str) -> Renderer {
-        Renderer { symbolizer: Symbolizer::new(), service: service.into() }
+        Renderer { symbolizer: Symbolizer::with_debug_directories(Vec::new()), service: service.into() }
     }
 
     /// Renders a window; `shares` is what its attribution gave.
@@ -57,7 +57,7 @@ impl Renderer {
             writer.write(share);
         }
         // Memory matters more inside somebody's service than the time of the next window.
-        self.symbolizer.release();
+        self.symbolizer.forget_objects();
         writer.profile
     }
 
@@ -119,6 +119,7 @@ struct Writer<'a> {
     service: Arc<str>,
     stacks: HashMap<Place, StackId>,
     module_ids: HashMap<usize, ModuleId>,
+    /// Of threads, and of spans that keep their ids.
     label_sets: HashMap<(Option<ThreadId>, Option<Ids>), LabelSetId>,
 }
 
@@ -131,8 +132,10 @@ impl Writer<'_> {
     }
 
     fn labels(&mut self, thread: Option<ThreadId>, span: Option<SpanContext>) -> LabelSetId {
-        let key = (thread, span.as_ref().map(ids));
-        if let Some(known) = self.label_sets.get(&key) {
+        let kept = span.as_ref().map(ids).filter(|ids| self.kept.contains(ids));
+        // The others are told apart by their attributes alone.
+        let key = (span.is_none() || kept.is_some()).then_some((thread, kept));
+        if let Some(known) = key.as_ref().and_then(|key| self.label_sets.get(key)) {
             return *known;
         }
         let mut labels = vec![
@@ -147,14 +150,16 @@ impl Writer<'_> {
             }
         }
         if let Some(span) = span {
-            if self.kept.contains(&ids(&span)) {
+            if kept.is_some() {
                 labels.push(Label::text(label::TRACE_ID, span.trace_id.to_string()));
                 labels.push(Label::text(label::SPAN_ID, span.span_id.to_string()));
             }
             add_attributes(self.window.attributes_of(&span), &mut labels);
         }
         let set = self.profile.intern_labels(labels);
-        self.label_sets.insert(key, set);
+        if let Some(key) = key {
+            self.label_sets.insert(key, set);
+        }
         set
     }
 

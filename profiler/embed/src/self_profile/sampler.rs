@@ -142,8 +142,7 @@ impl Sampler {
                 Some(seen) if episode.is_one() && seen.begin == episode.begin => episode.after(&seen),
                 _ => episode,
             };
-            window.attributes(episode.span.context, episode.span.attributes());
-            window.episodes.push((thread, episode));
+            window.episode(thread, episode);
         });
         self.window.losses.episodes += account.take_lost();
     }
@@ -266,14 +265,14 @@ impl Sampler {
             _ => whole,
         };
         self.told.insert(thread, whole);
-        self.window.episodes.push((thread, part));
+        self.window.episode(thread, part);
     }
 
     /// Makes the parts add up to what the process has used.
     fn settle(&mut self, process: u64, own: u64) {
         let mut episodes: HashMap<ThreadId, u64> = HashMap::new();
-        for (thread, episode) in &self.window.episodes {
-            *episodes.entry(*thread).or_default() += episode.split().0;
+        for (thread, episode) in self.window.episodes() {
+            *episodes.entry(thread).or_default() += episode.split().0;
         }
         for (thread, cpu) in episodes {
             // A thread that ended may have used more than was seen at the last look.

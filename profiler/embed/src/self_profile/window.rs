@@ -3,9 +3,10 @@
 //! Bounded whatever the service does: a sample or stack more than there is room for is counted and dropped.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use spanprof_context::SpanContext;
+use spanprof_context::{SpanContext, SpanId, TraceId};
 
 use super::clock::ThreadId;
 use super::episode::Episode;
@@ -15,6 +16,9 @@ use super::losses::Losses;
 const MAX_OBSERVATIONS: usize = 256 << 10;
 /// Distinct stacks per window.
 const MAX_STACKS: usize = 32 << 10;
+/// Stretches of spans with exact times, and threads' spans with short ones, per window; 200 bytes each.
+const MAX_EPISODES: usize = 16 << 10;
+const MAX_BRIEF: usize = 1 << 10;
 /// Spans whose attributes are kept, per window.
 const MAX_ATTRIBUTES: usize = 16 << 10;
 
@@ -90,7 +94,10 @@ pub(super) struct Window {
     pub(super) samples: Vec<Observation>,
     /// Blocked.
     pub(super) visits: Vec<Observation>,
-    pub(super) episodes: Vec<(ThreadId, Episode)>,
+    /// Stretches of threads under one span.
+    episodes: Vec<(ThreadId, Episode)>,
+    /// Short stretches together, per thread and span.
+    brief: HashMap<(ThreadId, TraceId, SpanId), Episode>,
     pub(super) suspended: Vec<Suspended>,
     pub(super) threads: HashMap<ThreadId, ThreadTimes>,
     /// CPU time of the process that no thread above accounts for, without spanprof's own. Nanoseconds.
@@ -125,6 +132,37 @@ impl Window {
         } else {
             self.losses.visits += 1;
         }
+    }
+
+    /// Adds exact times of a span. What has no room, samples alone speak for.
+    pub(super) fn episode(&mut self, thread: ThreadId, episode: Episode) {
+        let span = episode.span.context;
+        if episode.is_one() {
+            if self.episodes.len() == MAX_EPISODES {
+                self.losses.episodes += 1;
+                return;
+            }
+            self.episodes.push((thread, episode));
+        } else {
+            let has_room = self.brief.len() < MAX_BRIEF;
+            match self.brief.entry((thread, span.trace_id, span.span_id)) {
+                Entry::Occupied(mut sum) => sum.get_mut().add(&episode),
+                Entry::Vacant(place) if has_room => {
+                    place.insert(episode);
+                }
+                Entry::Vacant(_) => {
+                    self.losses.episodes += 1;
+                    return;
+                }
+            }
+        }
+        self.attributes(span, episode.span.attributes());
+    }
+
+    /// All exact times.
+    pub(super) fn episodes(&self) -> impl Iterator<Item = (ThreadId, &Episode)> {
+        let brief = self.brief.iter().map(|((thread, ..), episode)| (*thread, episode));
+        self.episodes.iter().map(|(thread, episode)| (*thread, episode)).chain(brief)
     }
 
     /// Adds waits of tasks.
