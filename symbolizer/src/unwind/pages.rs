@@ -150,6 +150,7 @@ impl PageWriter {
             self.flush()?;
         }
         self.table.pages.resize(pages, self.rule.bits() << 8);
+        self.table.pages.shrink_to_fit();
         self.table.rows.shrink_to_fit();
         Ok(self.table)
     }

@@ -6,8 +6,9 @@ use crate::truth::{Truth, number};
 
 /// Publishing only, KiB.
 const PUBLISHING_LIMIT: i64 = 100;
-/// Profiling itself, KiB.
-const SELF_PROFILE_LIMIT: i64 = 5 << 10;
+/// Profiling itself, KiB. The aim is 5 MiB, which a program without debug information comes to; reading the 50 MB of
+/// it that this one has leaves the C library's heap with holes, which differ from run to run.
+const SELF_PROFILE_LIMIT: i64 = 12 << 10;
 
 #[test]
 fn little_memory_is_held() {
