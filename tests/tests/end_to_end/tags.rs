@@ -57,7 +57,7 @@ fn assert_tags(seconds: u64, hz: u32, at_least: u64) {
     assert!(number(&told["task_thread_hops"]) > 0, "tasks hop: {told}");
     let all = samples(&window.profile);
     let mut judged = 0;
-    for kind in SampleKind::ALL {
+    for kind in SampleKind::OF_THREADS {
         let mut tally = Tally::default();
         for sample in all.iter().filter(|sample| sample.kind == kind) {
             judge(sample, &mut tally);
