@@ -176,7 +176,7 @@ async fn handle(current: Current, step: usize, depth: usize, lock: Arc<Mutex<u64
     {
         let mut shared = lock.lock().await;
         *shared = shared.wrapping_add(result);
-        if step % 5 == 0 {
+        if step.is_multiple_of(5) {
             std::thread::sleep(BLOCK);
         }
     }

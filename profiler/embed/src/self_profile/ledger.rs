@@ -24,6 +24,7 @@ use spanprof_context::{SpanContext, SpanId, TraceId, reading, thread};
 
 use super::brief::BriefEpisodes;
 use super::clock::{self, ThreadId};
+use super::descriptors::KeptOpen;
 use super::episode::{ATTRIBUTES_KEPT, ActiveSpan, Episode};
 use super::schedstat::ScheduleStatistics;
 
@@ -87,7 +88,8 @@ struct Own {
     told_at: u64,
     /// CPU time since then that longer episodes don't account for.
     brief_cpu: u64,
-    statistics: Option<ScheduleStatistics>,
+    /// `None` where too many files are open already: the run queue then counts as blocked.
+    statistics: Option<(ScheduleStatistics, KeptOpen)>,
 }
 
 // SAFETY: `own` is touched by the account's thread alone; an entry of `episodes` by it before `written` passes the
@@ -158,9 +160,12 @@ impl Ledger {
     /// Begins an account: for a new thread, a new profile, or a child of `fork`, whose thread has another id.
     #[cold]
     fn begin(&self, own: &mut Own, now: u64) {
-        let statistics = ScheduleStatistics::of_calling_thread().ok();
-        let run_queue =
-            statistics.as_ref().and_then(ScheduleStatistics::read).map_or(0, |read| read.run_queue);
+        let statistics =
+            KeptOpen::ask(1).and_then(|kept| Some((ScheduleStatistics::of_calling_thread().ok()?, kept)));
+        let run_queue = statistics
+            .as_ref()
+            .and_then(|(statistics, _)| statistics.read())
+            .map_or(0, |read| read.run_queue);
         let last = Reading { at: now, cpu: clock::own_cpu(), run_queue };
         *own = Own { since: now, last, told_at: now, statistics, ..Own::default() };
         // SAFETY: has no arguments.
@@ -266,7 +271,7 @@ impl Ledger {
 impl Own {
     /// Reads the calling thread's clocks.
     fn read(&self, at: u64) -> Reading {
-        let run_queue = self.statistics.as_ref().and_then(ScheduleStatistics::read);
+        let run_queue = self.statistics.as_ref().and_then(|(statistics, _)| statistics.read());
         let run_queue = run_queue.map_or(self.last.run_queue, |read| read.run_queue);
         Reading { at, cpu: clock::own_cpu(), run_queue }
     }

@@ -38,6 +38,8 @@ mod buffers;
 #[cfg(target_arch = "x86_64")]
 mod clock;
 #[cfg(target_arch = "x86_64")]
+mod descriptors;
+#[cfg(target_arch = "x86_64")]
 mod episode;
 #[cfg(target_arch = "x86_64")]
 mod handler;

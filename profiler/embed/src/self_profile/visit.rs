@@ -12,12 +12,11 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use spanprof_context::reading::{self, SLOT_COPY_SIZE};
 
 use super::clock::ThreadId;
+use super::descriptors::KeptOpen;
 use super::handler::copy_memory;
 use super::schedstat::{ScheduleStatistics, Scheduled};
 
@@ -29,35 +28,7 @@ const STACK_BYTES: usize = 48 << 10;
 pub(super) struct Visitor {
     call: File,
     statistics: ScheduleStatistics,
-    _counted: Counted,
-}
-
-/// Visitors that are open now.
-static OPEN: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts itself among them.
-#[derive(Debug)]
-struct Counted(());
-
-impl Counted {
-    fn new() -> Counted {
-        OPEN.fetch_add(1, Ordering::Relaxed);
-        Counted(())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How many may stay open where a process may open so many files: with two files each, an eighth of them. The service must
-/// never run out of descriptors for being looked at.
-const fn most_open(descriptors: u64) -> usize {
-    const MOST: u64 = 1024;
-    let share = descriptors / 16;
-    (if share < MOST { share } else { MOST }) as usize
+    kept_open: Option<KeptOpen>,
 }
 
 /// What a look found.
@@ -97,19 +68,12 @@ impl Visitor {
     /// Opens what there is of a thread.
     pub(super) fn open(thread: ThreadId) -> io::Result<Visitor> {
         let call = File::open(format!("/proc/self/task/{thread}/syscall"))?;
-        Ok(Visitor { call, statistics: ScheduleStatistics::of(thread)?, _counted: Counted::new() })
+        Ok(Visitor { call, statistics: ScheduleStatistics::of(thread)?, kept_open: KeptOpen::ask(2) })
     }
 
     /// Whether there are few enough that this one may be kept for the next look. Opening anew costs some 20 microseconds.
     pub(super) fn may_stay(&self) -> bool {
-        static LIMIT: OnceLock<usize> = OnceLock::new();
-        let limit = *LIMIT.get_or_init(|| {
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: writes one structure, which says 0 where the call fails.
-            unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-            most_open(limit.rlim_cur)
-        });
-        OPEN.load(Ordering::Relaxed) <= limit
+        self.kept_open.is_some()
     }
 
     /// How often the thread was given a CPU, and how long it waited for one; `None` once it has ended.
@@ -163,14 +127,6 @@ mod tests {
         for text in [&b"running\n"[..], b"", b"0x1", b"1 2 3", b"\xff\xff"] {
             assert_eq!(parse(text), None);
         }
-    }
-
-    #[test]
-    fn few_of_the_service_s_descriptors_are_used() {
-        assert_eq!([0, 20, 1024, u64::MAX].map(most_open), [0, 1, 64, 1024]);
-        // SAFETY: has no arguments.
-        let visitor = Visitor::open(unsafe { libc::gettid() }).unwrap();
-        assert!(visitor.may_stay() && OPEN.load(Ordering::Relaxed) > 0);
     }
 
     #[test]
