@@ -26,7 +26,7 @@ impl Worker {
         let work = move || {
             let kind = thread_facts::thread_id();
             for number in 1.. {
-                let _span = (number / 16 % 2 == 0).then(|| enter(kind << 32 | number / 16));
+                let _span = (number / 16 % 2 == 0).then(|| enter((kind << 32) | (number / 16)));
                 (worker.round)(number);
                 worker.rounds.store(number, Ordering::Relaxed);
                 if stopped() {
