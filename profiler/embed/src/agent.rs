@@ -1,12 +1,11 @@
 //! The agent: what a service starts in `main` and keeps until its end.
 
-use std::fmt;
 use std::io::Write as _;
 
 use spanprof_context::process::{self, ProcessContext, Value};
 
 use crate::resource;
-use crate::settings::{Settings, Source};
+use crate::settings::{Settings, Source, StartError};
 
 /// The running agent. Keep it until the service ends; dropping it sends what was gathered, within a bounded time.
 ///
@@ -199,23 +198,3 @@ fn publish(resource: &[(String, String)], own_id: &str, notes: &mut Vec<String>)
         );
     }
 }
-
-/// A value, set by hand, that can't be meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StartError {
-    /// Which setting.
-    pub setting: &'static str,
-    /// What it was set to.
-    pub value: String,
-    /// What it has to be.
-    pub expected: &'static str,
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} is {:?}: it must be {}", self.setting, self.value, self.expected)
-    }
-}
-
-impl std::error::Error for StartError {}

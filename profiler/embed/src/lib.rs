@@ -112,7 +112,7 @@ mod span_ids;
 #[cfg(feature = "tracing")]
 mod tracing_layer;
 
-pub use agent::{Agent, AgentBuilder, StartError};
+pub use agent::{Agent, AgentBuilder};
 #[cfg(feature = "await-points")]
 pub use await_points::{Watch, WatchExt, watch};
 pub use carry::{Carried, CarriedGuard, carry};
@@ -121,6 +121,7 @@ pub use observer::with_attributes;
 #[cfg(feature = "opentelemetry-sdk")]
 pub use profile_processor::ProfileProcessor;
 pub use publish::Guard;
+pub use settings::StartError;
 pub use spanprof_context::{Attributes, Key, SpanContext, SpanId, TraceId};
 #[cfg(feature = "tracing")]
 pub use tracing_layer::{SpanLayer, layer};

@@ -1,10 +1,9 @@
 //! What the agent is to do: set by hand, then changed by the environment.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-
-use crate::agent::StartError;
 
 /// Turns the whole agent off.
 const ENABLED: &str = "SPANPROF_ENABLED";
@@ -163,6 +162,26 @@ fn switch(text: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+/// A value, set by hand, that can't be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StartError {
+    /// Which setting.
+    pub setting: &'static str,
+    /// What it was set to.
+    pub value: String,
+    /// What it has to be.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} is {:?}: it must be {}", self.setting, self.value, self.expected)
+    }
+}
+
+impl std::error::Error for StartError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,9 @@
 //! A consumer with a pool of plain threads, without OpenTelemetry and without a runtime: it marks its spans by hand.
 //!
-//!     SPANPROF_DIRECTORY=profiles cargo run --release -p spanprof-examples --bin thread_pool_consumer
-//!     cargo run --release -p spanprof-agent -- show profiles/*.pb.gz
+//! ```text
+//! SPANPROF_DIRECTORY=profiles cargo run --release -p spanprof-examples --bin thread_pool_consumer
+//! cargo run --release -p spanprof-agent -- show profiles/*.pb.gz
+//! ```
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;

@@ -1,8 +1,10 @@
 //! An asynchronous consumer of orders that profiles itself. `diff` it with `tokio_consumer_before`: one line starts
 //! spanprof, and one word at the root of the handlers records where they wait. No handler changes.
 //!
-//!     SPANPROF_DIRECTORY=profiles cargo run --release -p spanprof-examples --bin tokio_consumer
-//!     cargo run --release -p spanprof-agent -- show profiles/*.pb.gz --by function
+//! ```text
+//! SPANPROF_DIRECTORY=profiles cargo run --release -p spanprof-examples --bin tokio_consumer
+//! cargo run --release -p spanprof-agent -- show profiles/*.pb.gz --by function
+//! ```
 //!
 //! `SPANPROF_PYROSCOPE=http://localhost:4040` sends the same to Pyroscope. Without either, the spans are published for
 //! profilers outside, and nothing else is done.
