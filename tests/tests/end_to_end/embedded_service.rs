@@ -63,10 +63,12 @@ fn places_inside_are_where_the_service_was() {
     let (told, profiles) = run(&[]);
     assert_eq!(list(&told["notes"]), [] as [Value; 0]);
     let all = profiles.samples();
+    // Of two messages, 36 ms are slept and 8 ms are under a lock, and what the lock is waited for comes to these: 0.18 at
+    // least, of which visits know a few points.
     for (kind, function, at_least) in [
         (SampleKind::Cpu, "handle_computing", 0.95),
         (SampleKind::OffCpu, "handle_sleeping", 0.50),
-        (SampleKind::OffCpu, "handle_locking", 0.20),
+        (SampleKind::OffCpu, "handle_locking", 0.14),
     ] {
         let share = share_in(&all, kind, function);
         eprintln!("{} in {function}: {share:.3}", kind.as_str());
