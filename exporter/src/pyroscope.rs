@@ -1,10 +1,10 @@
 //! Pushing profiles to a Pyroscope server.
 //!
 //! A profile per kind of time goes out, not one with several types: `process_cpu`, `off_cpu`, `run_queue`,
-//! `suspended` and `ready`, each under the name that Grafana and other producers use, where there is one. One series per request, because the server answers a mixed
-//! request with a single error and keeps the good parts, so that a retry would double them. Profiles are
-//! split below the server's limits, ids are checked (the server drops bad ones in silence) and labels are
-//! kept few (the server makes a series of each).
+//! `suspended` and `ready`, each under the name that Grafana and other producers use, where there is one. One
+//! series per request, because the server answers a mixed request with a single error and keeps the good parts,
+//! so that a retry would double them. Profiles are split below the server's limits, ids are checked (the server
+//! drops bad ones in silence) and labels are kept few (the server makes a series of each).
 //!
 //! What is retried is only what can pass later and was surely not stored; a request that timed out may have
 //! been stored, so it is dropped and counted. OTLP was refused for this path: there the server gives
