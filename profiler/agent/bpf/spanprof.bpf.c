@@ -102,13 +102,18 @@ INLINE u32 entry_for(const struct settings *s, struct thread *thread, struct scr
 	return position;
 }
 
-/* Ends a block: splits it at the wake-up and books it where switch-out said. */
-INLINE void begin_running(struct thread *thread, u64 now)
+/* Ends a block: splits it at the wake-up and books it where switch-out said. `ran` of it the thread ran unseen. */
+INLINE void begin_running(struct thread *thread, u64 ran, u64 now)
 {
 	u64 out = thread->out;
 	if (out) {
 		u64 wake = thread->wake >= out ? thread->wake : now;
 		u64 off_cpu = wake - out, run_queue = now - wake;
+		if (UNLIKELY(ran)) {
+			u64 from_queue = ran < run_queue ? ran : run_queue;
+			run_queue -= from_queue;
+			off_cpu -= ran - from_queue < off_cpu ? ran - from_queue : off_cpu;
+		}
 		struct entry *entry = &thread->entries[thread->entry % ENTRIES];
 		entry->off_cpu += off_cpu;
 		entry->run_queue += run_queue;
@@ -123,36 +128,69 @@ INLINE void begin_running(struct thread *thread, u64 now)
 
 /* A thread met for the first time while it runs has run since its process was taken on, and one met
  * when it starts to run had not: otherwise its switches would have been seen. */
-INLINE void met_running(struct thread *thread)
+INLINE void met_running(struct thread *thread, const struct task_struct *task)
 {
 	thread->in = thread->since;
+	thread->exec_runtime = task->se.sum_exec_runtime;
 }
 
-INLINE void met_waiting(struct thread *thread)
+INLINE void met_waiting(struct thread *thread, const struct task_struct *task)
 {
 	thread->out = thread->since;
+	thread->exec_runtime = task->se.sum_exec_runtime;
 }
 
-/* A switch to a thread can go unseen: the kernel runs no program in the context of some tasks, and none
- * within itself. The kernel's own CPU clock then tells how long the thread has run. */
-INLINE void begin_unseen(struct thread *thread, u64 ran, u64 now)
+/* A switch can go unseen: the kernel runs no program in the context of some tasks, and none within itself. The kernel's
+ * own CPU clock then tells how long the thread has run. Here, the switch to it went unseen. */
+INLINE void began_unseen(struct thread *thread, u64 ran, u64 now)
 {
 	u64 in = ran < now - thread->out ? now - ran : thread->out;
 	count(COUNT_MISSED_SWITCHES, 1);
 	if (thread->wake > in)
 		thread->wake = 0;
-	begin_running(thread, in);
+	begin_running(thread, 0, in);
 }
 
-INLINE void switch_in(struct task_struct *next, u32 tgid, u64 now)
+/* The switch from it went unseen, or both: where it waited, and under which span, nobody knows. A thread that was not
+ * woken since was preempted. */
+static GLOBAL u64 ended_unseen(const struct settings *s, struct thread *thread, struct scratch *scratch, u64 ran, u64 now)
+{
+	count(COUNT_MISSED_SWITCHES, 1);
+	if (thread->out) {
+		ran = ran < now - thread->out ? ran : now - thread->out;
+		thread->cpu += ran;
+		return ran;
+	}
+	ran = ran < now - thread->in ? ran : now - thread->in;
+	thread->cpu += ran;
+	thread->context_pointer = 0;
+	thread->context_sequence = 0;
+	forget_span(thread);
+	thread->entry = entry_for(s, thread, scratch, 0, now);
+	thread->out = thread->in + ran;
+	if (thread->wake < thread->out)
+		thread->wake = thread->out;
+	return 0;
+}
+
+INLINE void switch_in(const struct settings *s, struct task_struct *next, u32 tgid, u64 now)
 {
 	bool new_thread;
+	u32 zero = 0;
 	struct thread *thread = thread_of(next, tgid, &new_thread);
 	if (!thread)
 		return;
 	if (UNLIKELY(new_thread))
-		met_waiting(thread);
-	begin_running(thread, now);
+		met_waiting(thread, next);
+	u64 exec_runtime = next->se.sum_exec_runtime, ran = exec_runtime - thread->exec_runtime;
+	if (UNLIKELY(ran)) {
+		struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
+		if (!scratch)
+			return;
+		ran = ended_unseen(s, thread, scratch, ran, now);
+		thread->exec_runtime = exec_runtime;
+	}
+	begin_running(thread, ran, now);
 }
 
 INLINE void switch_out(void *ctx, const struct settings *s, struct task_struct *prev, u32 tgid, bool preempted, u64 now)
@@ -167,10 +205,10 @@ INLINE void switch_out(void *ctx, const struct settings *s, struct task_struct *
 	if (!thread || !scratch)
 		return;
 	if (UNLIKELY(new_thread))
-		met_running(thread);
+		met_running(thread, prev);
 	u64 exec_runtime = prev->se.sum_exec_runtime;
 	if (UNLIKELY(!thread->in && thread->out))
-		begin_unseen(thread, exec_runtime - thread->exec_runtime, now);
+		began_unseen(thread, exec_runtime - thread->exec_runtime, now);
 	thread->exec_runtime = exec_runtime;
 	if (thread->in)
 		thread->cpu += now - thread->in;
@@ -197,7 +235,7 @@ int on_switch(u64 *ctx)
 		return 0;
 	u64 now = bpf_ktime_get_ns();
 	if (enters)
-		switch_in(next, next_tgid, now);
+		switch_in(s, next, next_tgid, now);
 	if (leaves)
 		switch_out(ctx, s, prev, prev_tgid, ctx[0], now);
 	return 0;
@@ -213,14 +251,15 @@ int on_waking(u64 *ctx)
 		return 0;
 	struct thread *thread = find_thread(task->pid);
 	if (thread) {
-		if (thread->out && !thread->wake)
+		/* Of one that seems to run, the latest: its switch may have gone unseen. */
+		if (!thread->out || !thread->wake)
 			thread->wake = bpf_ktime_get_ns();
 		return 0;
 	}
 	bool new_thread;
 	thread = thread_of(task, tgid, &new_thread);
 	if (thread && new_thread) {
-		met_waiting(thread);
+		met_waiting(thread, task);
 		thread->wake = bpf_ktime_get_ns();
 	}
 	return 0;
@@ -250,7 +289,7 @@ int on_sample(u64 *ctx)
 	if (!thread || !scratch)
 		return 0;
 	if (new_thread)
-		met_running(thread);
+		met_running(thread, task);
 	read_context(thread, scratch, task);
 
 	u64 hash = walk_user_stack(thread, scratch, bpf_task_pt_regs(task));

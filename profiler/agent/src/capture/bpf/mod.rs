@@ -335,7 +335,8 @@ impl BpfCapture {
     /// Reports all times up to now, those of blocks under way included. Gives the clock's reading.
     ///
     /// Each thread's times end when that thread is read: while the agent goes through them it can lose
-    /// its CPU, and one common end would cut off or add what happened meanwhile.
+    /// its CPU, and one common end would cut off or add what happened meanwhile. Entries that gave way to others since the
+    /// first drain are in the ring by then, and belong to this window as well.
     pub fn close_window(&mut self, report: &mut dyn FnMut(Event)) -> u64 {
         self.drain(report);
         for index in 0..self.threads.len() {
@@ -343,6 +344,7 @@ impl BpfCapture {
                 self.accounts.collect(&thread, now, report);
             }
         }
+        self.drain(report);
         monotonic_now()
     }
 
@@ -369,31 +371,34 @@ impl BpfCapture {
         counters
     }
 
-    /// A consistent copy of a record in use, and when it was taken. The kernel side may be writing it:
-    /// the stamps are read again after the copy, and a copy that they changed under is taken anew.
+    /// A consistent copy of a record in use, and when it was taken. The kernel side may be writing it: a copy whose stamps
+    /// changed meanwhile, or are later than the moment that it is to show, is taken anew.
     ///
-    /// Entries are marked as read before they are: the kernel side folds only what is unread.
+    /// Entries are marked as read before they are: the kernel side folds only what is unread. So is a copy with an
+    /// entry that came in between: its time would be missing here and too much the next time.
     fn read_thread(&self, index: usize) -> Option<(Thread, u64)> {
+        const TRIES: usize = 8;
         let tid = self.threads.word(index, offset_of!(Thread, tid));
         if tid.load(Ordering::Acquire) == 0 {
             return None;
         }
-        for position in 0..layout::ENTRIES {
-            let entry = offset_of!(Thread, entries) + position * size_of::<Entry>();
-            self.threads.word(index, entry + offset_of!(Entry, unread)).store(0, Ordering::SeqCst);
-        }
-        let mut now = monotonic_now();
-        let mut thread = self.threads.read(index);
-        for _ in 0..4 {
-            let again = |offset| self.threads.long(index, offset).load(Ordering::Acquire);
-            if again(offset_of!(Thread, r#in)) == thread.r#in && again(offset_of!(Thread, out)) == thread.out
-            {
-                break;
+        let mut tries = 0;
+        loop {
+            for position in 0..layout::ENTRIES {
+                let entry = offset_of!(Thread, entries) + position * size_of::<Entry>();
+                self.threads.word(index, entry + offset_of!(Entry, unread)).store(0, Ordering::SeqCst);
             }
-            now = monotonic_now();
-            thread = self.threads.read(index);
+            let now = monotonic_now();
+            let thread = self.threads.read(index);
+            let stamp = |offset| self.threads.long(index, offset).load(Ordering::Acquire);
+            let is_of_now = [(offset_of!(Thread, r#in), thread.r#in), (offset_of!(Thread, out), thread.out)]
+                .iter()
+                .all(|(offset, read)| *read <= now && stamp(*offset) == *read);
+            tries += 1;
+            if tries == TRIES || is_of_now && thread.entries.iter().all(|entry| entry.unread == 0) {
+                return Some((thread, now));
+            }
         }
-        Some((thread, now))
     }
 
     fn slot_of(&self, thread: ThreadId) -> Option<usize> {
