@@ -92,6 +92,8 @@ mod agent;
 #[cfg(feature = "await-points")]
 pub mod await_points;
 mod carry;
+#[cfg(feature = "await-points")]
+mod clock;
 #[doc = include_str!("../docs/how-it-can-hurt.md")]
 pub mod how_it_can_hurt {}
 #[cfg(any(feature = "opentelemetry-sdk", feature = "tracing"))]

@@ -13,7 +13,8 @@ pub struct Lost {
     /// Waits whose place is unknown because the stack could not be walked, or had not been walked before and too many
     /// new places came at once. Pending without a clone of the waker is not counted here: nothing was lost.
     pub places: u64,
-    /// Waits recorded without their span, because one poll suspended under more spans than are told apart.
+    /// Waits recorded without their span: one poll suspended under more spans than are told apart, or the wait wasn't slow
+    /// and the table kept its room for those that are.
     pub spans: u64,
     /// Suspensions recorded without their attributes, for which there was no room.
     pub attributes: u64,
@@ -62,6 +63,11 @@ pub(super) fn attributes() {
 }
 
 #[cold]
-pub(super) fn waker() {
-    WAKERS.fetch_add(1, Ordering::Relaxed);
+pub(super) fn spans(count: u64) {
+    SPANS.fetch_add(count, Ordering::Relaxed);
+}
+
+#[cold]
+pub(super) fn wakers(count: u64) {
+    WAKERS.fetch_add(count, Ordering::Relaxed);
 }

@@ -38,7 +38,6 @@
 //! between two drains. A new chain of functions is walked once, which takes microseconds.
 
 mod calling_thread;
-mod clock;
 mod losses;
 mod notes;
 mod packed_span;

@@ -17,8 +17,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::losses;
 use super::walk::{self, MAXIMUM_FRAMES, Slot};
-use super::{clock, losses};
+use crate::clock;
 
 /// About 1.5 MB. A service with 300 places of 25 frames uses a ninth.
 const MAXIMUM_SLOTS: usize = 65_536;

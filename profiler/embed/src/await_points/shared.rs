@@ -12,7 +12,8 @@ use std::task::{RawWakerVTable, Waker};
 
 use super::notes::Notes;
 use super::packed_span::PackedSpan;
-use super::{WokenBy, calling_thread, clock};
+use super::{WokenBy, calling_thread};
+use crate::clock;
 
 /// How many numbers a branch can have. 0 stands for none.
 pub(super) const NUMBERS: usize = 64;

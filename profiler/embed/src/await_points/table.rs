@@ -1,7 +1,9 @@
 //! Sums of a thread's suspensions per span, place and waker, since somebody last took them.
 //!
 //! Of fixed size, so that nothing is allocated while suspensions are recorded, and appended to from the front, so that
-//! only pages that were needed take memory. A table that nobody empties fills up; what finds no room is counted.
+//! only pages that were needed take memory. A table that fills up before somebody empties it gives up what matters least,
+//! and counts it: first who woke, then the span of waits that were not slow, which add up by place from there on. Their
+//! time is lost only where even those have no room.
 
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -15,6 +17,11 @@ use super::{Suspension, losses};
 pub(super) const ENTRIES: usize = 1024;
 /// From here on suspensions that differ by their waker alone share an entry.
 const ENTRIES_BY_WAKER: usize = ENTRIES / 2;
+/// From here on only a slow wait, [`SLOW`] times the mean, gets an entry under its span …
+const ENTRIES_OF_ALL: usize = ENTRIES / 4 * 3;
+/// … and from here on none.
+const ENTRIES_OF_SPANS: usize = ENTRIES - 64;
+const SLOW: u64 = 4;
 /// Room for attributes; half of the entries may have some of a usual length.
 const ATTRIBUTES: usize = 32 * 1024;
 /// At most half full, so that searches end soon.
@@ -24,8 +31,14 @@ const INDEX: usize = 2 * ENTRIES;
 pub(super) struct Table {
     length: usize,
     attributes_length: usize,
-    /// An entry's number plus one, or 0.
-    index: [u16; INDEX],
+    /// All suspensions so far and their time, by which slow ones are told.
+    count: u64,
+    nanoseconds: u64,
+    /// What was given up, not counted elsewhere yet.
+    without_waker: u64,
+    without_span: u64,
+    /// An entry's number plus one, and above it a part of its key's hash; or 0.
+    index: [u32; INDEX],
     entries: [MaybeUninit<Entry>; ENTRIES],
     attributes: [u8; ATTRIBUTES],
 }
@@ -61,15 +74,20 @@ impl Key {
         place(self) == place(other) && self.span.is(&other.span) && self.woken_by.is(&other.woken_by)
     }
 
+    /// Its place in the index, and a tag.
     #[inline(always)]
-    fn hash(&self) -> usize {
+    fn hash(&self) -> (usize, u32) {
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
         let place = self.place.map_or(0, |place| ptr::from_ref(place).addr() as u64 >> 3);
         let by = self.woken_by.span.span_id ^ u64::from(self.woken_by.thread) << 32;
         let hash = (self.span.span_id ^ place).wrapping_mul(ODD) ^ by.wrapping_mul(ODD).rotate_left(17);
-        (hash ^ hash >> 32).wrapping_mul(ODD) as usize >> (usize::BITS - INDEX.ilog2())
+        let hash = (hash ^ hash >> 32).wrapping_mul(ODD);
+        ((hash >> (u64::BITS - INDEX.ilog2())) as usize, (hash as u32) & TAG)
     }
 }
+
+/// The bits of a word of the index that are no entry's number.
+const TAG: u32 = !(u16::MAX as u32);
 
 impl Sums {
     #[inline]
@@ -96,40 +114,62 @@ impl Table {
     /// Adds to the entry of a key and attributes.
     #[inline]
     pub(super) fn add(&mut self, mut key: Key, attributes: &[u8], sums: &Sums) {
-        let found = match self.search(&key, attributes) {
-            Err(_) if self.length >= ENTRIES_BY_WAKER && key.woken_by.thread != 0 => {
-                losses::waker();
-                key.woken_by = Waking::NONE;
-                self.search(&key, attributes)
+        self.count += sums.count;
+        self.nanoseconds += sums.suspended + sums.ready;
+        loop {
+            match self.search(&key, attributes) {
+                // SAFETY: entries whose number is in the index have been written.
+                Ok(entry) => return unsafe { self.entries[entry].assume_init_mut() }.sums.add(sums),
+                Err(free) if self.length < ENTRIES_BY_WAKER => {
+                    return self.append(free, key, attributes, *sums);
+                }
+                Err(_) if self.give_up_a_part(&mut key, sums) => {}
+                Err(_) if self.length == ENTRIES => return losses::suspension(sums.suspended + sums.ready),
+                Err(free) => return self.append(free, key, attributes, *sums),
             }
-            found => found,
-        };
-        match found {
-            // SAFETY: entries whose number is in the index have been written.
-            Ok(entry) => unsafe { self.entries[entry].assume_init_mut() }.sums.add(sums),
-            Err(_) if self.length == ENTRIES => losses::suspension(sums.suspended + sums.ready),
-            Err(free) => self.append(free, key, attributes, *sums),
         }
+    }
+
+    /// Takes from a key what there is no room for.
+    #[cold]
+    fn give_up_a_part(&mut self, key: &mut Key, sums: &Sums) -> bool {
+        if key.woken_by.thread != 0 {
+            key.woken_by = Waking::NONE;
+            self.without_waker += sums.count;
+            return true;
+        }
+        let is_slow = sums.longest.saturating_mul(self.count) >= self.nanoseconds.saturating_mul(SLOW);
+        let limit = if is_slow { ENTRIES_OF_SPANS } else { ENTRIES_OF_ALL };
+        let gives_up = key.span.state != 0 && self.length >= limit;
+        if gives_up {
+            key.span = PackedSpan::NONE;
+            self.without_span += sums.count;
+        }
+        gives_up
     }
 
     /// The entry's number, or where in the index it belongs.
     #[inline]
-    fn search(&self, key: &Key, attributes: &[u8]) -> Result<usize, usize> {
-        let mut at = key.hash();
+    fn search(&self, key: &Key, attributes: &[u8]) -> Result<usize, (usize, u32)> {
+        let (mut at, tag) = key.hash();
         loop {
-            let Some(number) = usize::from(self.index[at]).checked_sub(1) else {
-                return Err(at);
-            };
-            // SAFETY: entries whose number is in the index have been written.
-            let entry = unsafe { self.entries[number].assume_init_ref() };
-            if entry.key.is(key) && self.attributes(entry).is_none_or(|kept| kept == attributes) {
-                return Ok(number);
+            let word = self.index[at];
+            if word == 0 {
+                return Err((at, tag));
+            }
+            let number = (word & !TAG) as usize - 1;
+            if word & TAG == tag {
+                // SAFETY: entries whose number is in the index have been written.
+                let entry = unsafe { self.entries[number].assume_init_ref() };
+                if entry.key.is(key) && self.attributes(entry).is_none_or(|kept| kept == attributes) {
+                    return Ok(number);
+                }
             }
             at = (at + 1) % INDEX;
         }
     }
 
-    fn append(&mut self, free: usize, key: Key, attributes: &[u8], sums: Sums) {
+    fn append(&mut self, (free, tag): (usize, u32), key: Key, attributes: &[u8], sums: Sums) {
         let start = self.attributes_length;
         let end = start + attributes.len();
         let kept = self.attributes.get_mut(start..end).map(|room| {
@@ -142,7 +182,7 @@ impl Table {
         }
         self.entries[self.length].write(Entry { key, sums, attributes: kept });
         self.length += 1;
-        self.index[free] = self.length as u16;
+        self.index[free] = tag | self.length as u32;
     }
 
     fn attributes(&self, entry: &Entry) -> Option<&[u8]> {
@@ -171,6 +211,9 @@ impl Table {
             self.index.fill(0);
             self.length = 0;
             self.attributes_length = 0;
+            (self.count, self.nanoseconds) = (0, 0);
+            losses::wakers(std::mem::take(&mut self.without_waker));
+            losses::spans(std::mem::take(&mut self.without_span));
         }
     }
 }
@@ -188,7 +231,7 @@ mod tests {
     fn all(table: &mut Table) -> Vec<(u64, Vec<u8>, u64, u64)> {
         let mut all = Vec::new();
         table.drain(&mut |suspension| {
-            let span = u64::from_ne_bytes(suspension.span.expect("a span").span_id.0);
+            let span = suspension.span.map_or(0, |span| u64::from_ne_bytes(span.span_id.0));
             all.push((span, suspension.attributes.to_vec(), suspension.count, suspension.suspended));
         });
         all
@@ -210,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_gives_up_wakers_first_and_counts_all_that_it_loses() {
+    fn a_full_table_gives_up_wakers_first_and_counts_it() {
         let mut table = Table::boxed();
         let woken = |number: u64| Key {
             woken_by: Waking { thread: number as u32 + 1, span: PackedSpan::NONE },
@@ -223,19 +266,59 @@ mod tests {
             table.add(woken(number), b"", &Sums::one(1, 0, false));
         }
         assert_eq!(table.length, ENTRIES_BY_WAKER + 1);
+        let kept: u64 = all(&mut table).iter().map(|entry| entry.2).sum();
+        assert_eq!(kept, TURN);
+        let after = super::super::lost();
+        assert!(after.wakers - before.wakers >= TURN - ENTRIES_BY_WAKER as u64);
+    }
+
+    #[test]
+    fn a_full_table_keeps_all_time_and_the_spans_of_slow_waits() {
+        let mut table = Table::boxed();
+        let before = super::super::lost();
+        let mut told = std::collections::HashMap::<_, u64>::new();
+        const TURN: u64 = 4 * ENTRIES as u64;
         for number in 1..=TURN {
-            table.add(key(number), &[7; 100], &Sums::one(1, 0, false));
+            let time = if number % 50 == 0 { 1000 } else { 10 };
+            table.add(key(number), &[7; 10], &Sums::one(time, 0, false));
+        }
+        let mut all_time = 0;
+        table.drain(&mut |suspension| {
+            all_time += suspension.suspended;
+            *told.entry(suspension.span.map(|_| suspension.suspended >= 1000)).or_default() +=
+                suspension.count;
+            assert_eq!(suspension.attributes, [7; 10]);
+        });
+        assert_eq!(all_time, TURN / 50 * 1000 + (TURN - TURN / 50) * 10);
+        assert_eq!(told[&Some(true)], TURN / 50, "{told:?}");
+        assert_eq!(told[&None], TURN - told[&Some(true)] - told[&Some(false)]);
+        assert!(super::super::lost().spans - before.spans >= told[&None]);
+    }
+
+    #[test]
+    fn what_has_no_room_even_without_its_span_is_lost_and_counted() {
+        let mut table = Table::boxed();
+        let before = super::super::lost();
+        const TURN: u64 = 2 * ENTRIES as u64;
+        for number in 0..TURN {
+            table.add(key(number), &number.to_ne_bytes(), &Sums::one(1, 0, false));
         }
         assert_eq!(table.length, ENTRIES);
+        let kept: u64 = all(&mut table).iter().map(|entry| entry.2).sum();
         let after = super::super::lost();
-        let all = all(&mut table);
-        let kept: u64 = all.iter().map(|entry| entry.2).sum();
-        let bare = all.iter().filter(|entry| entry.0 > 0 && entry.1.is_empty()).count() as u64;
-        assert_eq!(kept, TURN + ENTRIES_BY_WAKER as u64 - 1);
-        assert_eq!(bare, kept - TURN - ATTRIBUTES as u64 / 100);
-        assert!(after.suspensions - before.suspensions >= 2 * TURN - kept);
-        assert!(after.nanoseconds - before.nanoseconds >= 2 * TURN - kept);
-        assert!(after.wakers - before.wakers >= TURN - ENTRIES_BY_WAKER as u64);
-        assert!(after.attributes - before.attributes >= bare);
+        assert!(after.suspensions - before.suspensions >= TURN - kept);
+        assert!(after.nanoseconds - before.nanoseconds >= TURN - kept);
+    }
+
+    #[test]
+    fn an_entry_whose_attributes_have_no_room_has_none() {
+        let mut table = Table::boxed();
+        let before = super::super::lost();
+        for number in 1..=500 {
+            table.add(key(number), &[7; 100], &Sums::one(1, 0, false));
+        }
+        let bare = all(&mut table).iter().filter(|entry| entry.1.is_empty()).count() as u64;
+        assert_eq!(bare, 500 - ATTRIBUTES as u64 / 100);
+        assert!(super::super::lost().attributes - before.attributes >= bare);
     }
 }

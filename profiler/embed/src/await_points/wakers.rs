@@ -16,7 +16,8 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::shared::{NUMBERS, Shared};
 use super::watch::Meter;
-use super::{calling_thread, clock, recorder};
+use super::{calling_thread, recorder};
+use crate::clock;
 
 /// Seen by polls. Never dropped: it lies on the stack below the one who made it.
 static POLL: RawWakerVTable = RawWakerVTable::new(clone_poll, wake_poll, wake_poll, drop_poll);

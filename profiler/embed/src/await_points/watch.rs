@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use super::recorder;
 use super::shared::{Shared, Waking};
 use super::wakers::{self, Root};
-use super::{clock, recorder};
+use crate::clock;
 
 /// Sees where and how long a future waits, from its first poll to its end; made by [`watch`](super::watch).
 ///

@@ -1,10 +1,10 @@
 //! Takes what the await points have recorded into the window.
 
 use super::window::{StackEnd, Suspended, Window};
-use crate::await_points;
+use crate::await_points::{self, Lost};
 
-/// Takes all that was recorded since the last call.
-pub(super) fn collect(window: &mut Window) {
+/// Takes all that was recorded since the last call, and what was lost; `told` of the losses has been taken before.
+pub(super) fn collect(window: &mut Window, told: &mut Lost) {
     await_points::drain(&mut |wait| {
         if let Some(span) = wait.span {
             window.attributes(span, wait.attributes);
@@ -18,4 +18,10 @@ pub(super) fn collect(window: &mut Window) {
             count: wait.count,
         });
     });
+    let lost = await_points::lost();
+    window.losses.suspensions += lost.suspensions - told.suspensions;
+    window.losses.suspensions_folded += lost.spans - told.spans;
+    window.losses.await_places += lost.places - told.places;
+    window.losses.attributes += lost.attributes - told.attributes;
+    *told = lost;
 }

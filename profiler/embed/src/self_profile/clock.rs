@@ -1,13 +1,9 @@
-//! The clocks of the self-profile, in nanoseconds.
+//! The clocks of the self-profile, in nanoseconds. Stamps are those of [`crate::clock`].
+
+pub(super) use crate::clock::{now, now_in_handler};
 
 /// A thread's id, as the kernel numbers it.
 pub(crate) type ThreadId = i32;
-
-/// Time since boot that never goes back. Safe in a signal handler.
-#[inline]
-pub(super) fn monotonic() -> u64 {
-    read(libc::CLOCK_MONOTONIC).unwrap_or(0)
-}
 
 /// CPU time that the calling thread has used.
 pub(super) fn own_cpu() -> u64 {

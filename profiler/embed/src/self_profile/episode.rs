@@ -1,12 +1,12 @@
 //! A stretch of a thread under one span, or several short ones together, with the exact times of it.
 
-use spanprof_context::SpanContext;
+use spanprof_context::{SpanContext, SpanId, TraceId, thread};
 
 /// The most that an episode keeps of its span's attributes, in bytes; whole entries.
 pub(super) const ATTRIBUTES_KEPT: usize = 96;
 
 /// A span and its attributes, as they stand in a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct ActiveSpan {
     pub(super) context: SpanContext,
     length: u8,
@@ -19,6 +19,37 @@ impl ActiveSpan {
         ActiveSpan { context, length: length.min(ATTRIBUTES_KEPT) as u8, attributes }
     }
 
+    /// What a thread has that has no span.
+    pub(super) const NOBODY: ActiveSpan = ActiveSpan {
+        context: SpanContext { trace_id: TraceId([0; 16]), span_id: SpanId([0; 8]), flags: 0 },
+        length: 0,
+        attributes: [0; ATTRIBUTES_KEPT],
+    };
+
+    /// Takes over what the calling thread publishes; `false`, and nothing is taken, if that is nothing.
+    ///
+    /// In place, as is [`copy_from`](Self::copy_from): a span without attributes shouldn't pay for moving room for them.
+    #[inline]
+    pub(super) fn take_published(&mut self) -> bool {
+        let Some((context, length)) = thread::current_with_attributes(&mut self.attributes) else {
+            return false;
+        };
+        self.context = context;
+        self.length = length as u8;
+        true
+    }
+
+    /// Becomes a copy.
+    #[inline]
+    pub(super) fn copy_from(&mut self, other: &ActiveSpan) {
+        self.context = other.context;
+        self.length = other.length;
+        let attributes = other.attributes();
+        if !attributes.is_empty() {
+            self.attributes[..attributes.len()].copy_from_slice(attributes);
+        }
+    }
+
     /// Its attributes.
     pub(super) fn attributes(&self) -> &[u8] {
         self.attributes.get(..usize::from(self.length)).unwrap_or(&[])
@@ -29,6 +60,14 @@ impl ActiveSpan {
         (self.context.trace_id, self.context.span_id) == (other.trace_id, other.span_id)
     }
 }
+
+impl PartialEq for ActiveSpan {
+    fn eq(&self, other: &ActiveSpan) -> bool {
+        self.context == other.context && self.attributes() == other.attributes()
+    }
+}
+
+impl Eq for ActiveSpan {}
 
 /// Times are nanoseconds; begin and end are of the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +96,10 @@ impl Episode {
         (cpu, self.wall - cpu - run_queue, run_queue)
     }
 
+    /// Of no span, and no time.
+    pub(super) const EMPTY: Episode =
+        Episode { span: ActiveSpan::NOBODY, begin: 0, end: 0, wall: 0, cpu: (0, 0), run_queue: (0, 0) };
+
     /// Adds later short stretches of the same thread and span.
     pub(super) fn add(&mut self, later: &Episode) {
         let (cpu, _, run_queue) = later.split();
@@ -81,8 +124,6 @@ impl Episode {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use spanprof_context::{SpanId, TraceId};
-
     use super::*;
 
     /// A span whose ids are all this number.

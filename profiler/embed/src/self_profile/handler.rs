@@ -156,7 +156,7 @@ unsafe extern "C" fn on_signal(_: c_int, information: *mut libc::siginfo_t, cont
     let periods = if code == libc::SI_TIMER { overrun(information).saturating_add(1) } else { 0 };
     buffers.fill(periods, |sample| {
         sample.thread = value as u32 as ThreadId;
-        sample.at = clock::monotonic();
+        sample.at = clock::now_in_handler();
         sample.periods = periods;
         // SAFETY: the kernel's argument.
         sample.registers = unsafe { Registers::of_interrupted(context) };

@@ -25,7 +25,7 @@ use spanprof_context::{SpanContext, SpanId, TraceId, reading, thread};
 use super::brief::BriefEpisodes;
 use super::clock::{self, ThreadId};
 use super::descriptors::KeptOpen;
-use super::episode::{ATTRIBUTES_KEPT, ActiveSpan, Episode};
+use super::episode::{ActiveSpan, Episode};
 use super::schedstat::ScheduleStatistics;
 
 /// The shortest time between two readings of a thread's clocks, and the shortest episode with an account of its own.
@@ -78,9 +78,11 @@ pub(super) struct Ledger {
     next: AtomicPtr<Ledger>,
 }
 
-#[derive(Default)]
 struct Own {
-    span: Option<ActiveSpan>,
+    /// Whether the thread has a span, …
+    has_span: bool,
+    /// … and which.
+    span: ActiveSpan,
     since: u64,
     last: Reading,
     brief: BriefEpisodes,
@@ -109,36 +111,38 @@ const THREAD_ENDS: *const Ledger = ptr::without_provenance(1);
 struct HandOver;
 
 impl Ledger {
-    /// The thread has another span, or none, from `now` on. Called by the account's thread alone.
-    fn change(&self, generation: u32, span: Option<ActiveSpan>, now: u64) {
+    /// The thread has another span, or none, from `now` on: `take` writes it and says whether there is one. Called by
+    /// the account's thread alone.
+    #[inline]
+    fn change(&self, generation: u32, now: u64, take: impl FnOnce(&mut ActiveSpan) -> bool) {
         // SAFETY: the account's thread alone gets here, and nothing below comes back here.
         let own = unsafe { &mut *self.own.get() };
         if self.generation.load(Ordering::Relaxed) != generation {
             self.begin(own, now);
             self.generation.store(generation, Ordering::Release);
         }
+        let now = now.max(own.since);
         let is_long = now - own.since >= READING_INTERVAL;
-        if let Some(ended) = own.span.as_ref().filter(|_| !is_long)
-            && let Some(made_room) = own.brief.add(ended, own.since, now)
-        {
-            self.hand_over(made_room);
+        if own.has_span && !is_long {
+            own.brief.add(&own.span, own.since, now, |made_room| self.hand_over(made_room));
         }
         if now.saturating_sub(own.last.at) >= READING_INTERVAL {
             self.read_clocks(own, now, is_long);
         }
-        own.span = span;
+        own.has_span = take(&mut own.span);
         own.since = now;
         self.tell(own);
     }
 
     /// Reads the clocks, and tells what is now known exactly.
+    #[cold]
     fn read_clocks(&self, own: &mut Own, now: u64, is_long: bool) {
         let reading = own.read(now);
         let mut used = reading.cpu.saturating_sub(own.last.cpu);
-        if let Some(span) = own.span.filter(|_| is_long) {
+        if own.has_span && is_long {
             let (cpu, run_queue) = own.at_begin();
             let episode = Episode {
-                span,
+                span: own.span,
                 begin: own.since,
                 end: now,
                 wall: now - own.since,
@@ -146,7 +150,7 @@ impl Ledger {
                 run_queue: (run_queue, reading.run_queue),
             };
             used = used.saturating_sub(episode.split().0);
-            self.hand_over(episode);
+            self.hand_over(&episode);
         }
         own.brief_cpu += used;
         if now - own.told_at >= BRIEF_INTERVAL {
@@ -174,14 +178,14 @@ impl Ledger {
     }
 
     /// Gives the sampler an episode; one more than it has room for is lost, and counted.
-    fn hand_over(&self, episode: Episode) {
+    fn hand_over(&self, episode: &Episode) {
         let written = self.written.load(Ordering::Relaxed);
         if written.wrapping_sub(self.read.load(Ordering::Acquire)) as usize >= CAPACITY {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
         // SAFETY: the sampler reads entries before `written` alone, and this one is at least a round behind it.
-        unsafe { *self.episodes[written as usize % CAPACITY].get() = episode };
+        unsafe { *self.episodes[written as usize % CAPACITY].get() = *episode };
         self.written.store(written.wrapping_add(1), Ordering::Release);
     }
 
@@ -190,25 +194,23 @@ impl Ledger {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
-        match &own.span {
-            None => self.has_span.store(false, Ordering::Relaxed),
-            Some(span) => {
-                let (cpu, run_queue) = own.at_begin();
-                let trace = u128::from_ne_bytes(span.context.trace_id.0);
-                let words = [
-                    trace as u64,
-                    (trace >> 64) as u64,
-                    u64::from_ne_bytes(span.context.span_id.0),
-                    own.since,
-                    cpu,
-                    run_queue,
-                ];
-                for (place, word) in self.open.iter().zip(words) {
-                    place.store(word, Ordering::Relaxed);
-                }
-                self.has_span.store(true, Ordering::Relaxed);
+        if own.has_span {
+            let span = &own.span.context;
+            let (cpu, run_queue) = own.at_begin();
+            let trace = u128::from_ne_bytes(span.trace_id.0);
+            let words = [
+                trace as u64,
+                (trace >> 64) as u64,
+                u64::from_ne_bytes(span.span_id.0),
+                own.since,
+                cpu,
+                run_queue,
+            ];
+            for (place, word) in self.open.iter().zip(words) {
+                place.store(word, Ordering::Relaxed);
             }
         }
+        self.has_span.store(own.has_span, Ordering::Relaxed);
         self.version.store(version.wrapping_add(2), Ordering::Release);
     }
 }
@@ -268,6 +270,21 @@ impl Ledger {
     }
 }
 
+impl Default for Own {
+    fn default() -> Own {
+        Own {
+            has_span: false,
+            span: ActiveSpan::NOBODY,
+            since: 0,
+            last: Reading::default(),
+            brief: BriefEpisodes::default(),
+            told_at: 0,
+            brief_cpu: 0,
+            statistics: None,
+        }
+    }
+}
+
 impl Own {
     /// Reads the calling thread's clocks.
     fn read(&self, at: u64) -> Reading {
@@ -288,8 +305,8 @@ impl Drop for HandOver {
         // SAFETY: set by `register` to an account, none of which is ever freed.
         let Some(ledger) = (unsafe { ledger.as_ref() }) else { return };
         let generation = ledger.generation.load(Ordering::Relaxed);
-        let now = clock::monotonic();
-        ledger.change(generation, None, now);
+        let now = clock::now();
+        ledger.change(generation, now, |_| false);
         // SAFETY: this thread's own account, and the borrow of the call above has ended.
         let own = unsafe { &mut *ledger.own.get() };
         own.brief.take(u64::MAX, |sum| ledger.hand_over(sum));
@@ -311,14 +328,7 @@ pub(super) fn changed(generation: u32) {
         return;
     }
     // SAFETY: neither null nor dangling, so set by `register` to an account, none of which is ever freed.
-    unsafe { &*ledger }.change(generation, active_span(), clock::monotonic());
-}
-
-/// What the calling thread publishes now.
-fn active_span() -> Option<ActiveSpan> {
-    let mut attributes = [0; ATTRIBUTES_KEPT];
-    let (span, length) = thread::current_with_attributes(&mut attributes)?;
-    Some(ActiveSpan::new(span, attributes, length))
+    unsafe { &*ledger }.change(generation, clock::now(), ActiveSpan::take_published);
 }
 
 /// Takes a free account, or makes one. It counts from the next change on.
@@ -335,15 +345,6 @@ fn register() -> *const Ledger {
 }
 
 fn new_ledger() -> &'static Ledger {
-    let nobody = SpanContext::new(TraceId([0; 16]), SpanId([0; 8]), 0);
-    let nothing = Episode {
-        span: ActiveSpan::new(nobody, [0; ATTRIBUTES_KEPT], 0),
-        begin: 0,
-        end: 0,
-        wall: 0,
-        cpu: (0, 0),
-        run_queue: (0, 0),
-    };
     let ledger: &'static Ledger = Box::leak(Box::new(Ledger {
         state: AtomicU32::new(IN_USE),
         generation: AtomicU32::new(0),
@@ -355,7 +356,7 @@ fn new_ledger() -> &'static Ledger {
         own: UnsafeCell::new(Own::default()),
         written: AtomicU32::new(0),
         read: AtomicU32::new(0),
-        episodes: [nothing; CAPACITY].map(UnsafeCell::new),
+        episodes: [Episode::EMPTY; CAPACITY].map(UnsafeCell::new),
         lost: AtomicU64::new(0),
         next: AtomicPtr::new(ptr::null_mut()),
     }));
@@ -411,10 +412,10 @@ mod tests {
     fn an_episode_s_times_are_the_thread_s_own() {
         std::thread::spawn(|| {
             enter(&span(1));
-            let (begin, cpu) = (clock::monotonic(), clock::own_cpu());
+            let (begin, cpu) = (clock::now(), clock::own_cpu());
             spin(5_000_000);
             std::thread::sleep(std::time::Duration::from_millis(7));
-            let (wall, cpu) = (clock::monotonic() - begin, clock::own_cpu() - cpu);
+            let (wall, cpu) = (clock::now() - begin, clock::own_cpu() - cpu);
             leave();
             let mut episodes = Vec::new();
             own_account().drain(|_, episode| episodes.push(episode));

@@ -21,6 +21,10 @@ pub(crate) struct Losses {
     pub(crate) attributes: u64,
     /// Waits of tasks that found no room.
     pub(crate) suspensions: u64,
+    /// Waits of tasks told without their span.
+    pub(crate) suspensions_folded: u64,
+    /// Waits of tasks whose place is unknown, since the stack could not be walked.
+    pub(crate) await_places: u64,
     /// Threads that could not be given a timer.
     pub(crate) timers: u64,
     /// Signals of somebody else that came to our handler.
@@ -44,6 +48,8 @@ impl Losses {
             ("stretches of spans without exact times", self.episodes),
             ("spans whose attributes had no room", self.attributes),
             ("waits of tasks without room", self.suspensions),
+            ("waits of tasks told without their span", self.suspensions_folded),
+            ("waits of tasks without a place", self.await_places),
             ("threads without a timer", self.timers),
             ("foreign signals", self.foreign_signals),
             ("windows in which another library took the signal", self.handlers),

@@ -120,7 +120,7 @@ impl Modules {
         if self.knows(address) {
             return;
         }
-        let now = clock::monotonic();
+        let now = clock::now();
         if now >= self.next_look {
             self.refresh();
             self.next_look = now + LOOK_INTERVAL;

@@ -25,6 +25,7 @@ use super::threads::{Sampling, Threads};
 use super::unwinding::{Outcome, Unwinder};
 use super::upload::Parcel;
 use super::window::{Observation, StackEnd, ThreadTimes, Window};
+use crate::await_points::{self, Lost};
 
 /// Between two looks at the list of threads, nanoseconds.
 const SCAN_INTERVAL: u64 = 250_000_000;
@@ -57,6 +58,8 @@ pub(super) struct Sampler {
     window: Window,
     /// Of episodes that are open across a window's end: the part of which that window has told.
     told: HashMap<ThreadId, Episode>,
+    /// What the await points had lost at the last look.
+    await_losses: Lost,
     begun: u64,
     process_cpu: u64,
     own_cpu: u64,
@@ -71,7 +74,7 @@ impl Sampler {
         stop: Arc<AtomicBool>,
         upload: SyncSender<Parcel>,
     ) -> Sampler {
-        let now = clock::monotonic();
+        let now = clock::now();
         let mut sampler = Sampler {
             plan,
             buffers,
@@ -82,6 +85,7 @@ impl Sampler {
             unwinder: Unwinder::new(modules),
             window: Window::default(),
             told: HashMap::new(),
+            await_losses: await_points::lost(),
             begun: now,
             process_cpu: clock::process_cpu(),
             own_cpu: 0,
@@ -94,18 +98,18 @@ impl Sampler {
 
     /// Runs until it is told to stop; then closes the window that is open.
     pub(super) fn run(mut self) {
-        let mut last = clock::monotonic();
+        let mut last = clock::now();
         while !self.stop.load(Ordering::Acquire) {
             let pause = self.plan.round / 2 + self.random.below(self.plan.round);
             std::thread::park_timeout(Duration::from_nanos(pause));
-            let now = clock::monotonic();
+            let now = clock::now();
             self.round(now, now - last);
             last = now;
             if now - self.begun >= self.plan.window {
                 self.close_window(now);
             }
         }
-        self.close_window(clock::monotonic());
+        self.close_window(clock::now());
     }
 
     fn round(&mut self, now: u64, since_last: u64) {
@@ -174,7 +178,7 @@ impl Sampler {
                 window.attributes(span, blocked.attributes);
                 let stack = window.stack(blocked.stack.frames, blocked.stack.end);
                 window.losses.stacks_cut += u64::from(blocked.stack.end != StackEnd::Root);
-                let at = clock::monotonic();
+                let at = clock::now();
                 window.visit(Observation { thread: id, at, stack, span: Some(span), weight });
             }
         }
@@ -195,7 +199,7 @@ impl Sampler {
         });
         self.own_cpu += own;
         window.losses.timers += failed;
-        await_waits::collect(window);
+        await_waits::collect(window, &mut self.await_losses);
         // Timers first: what they copy can wait until the tables are made.
         self.unwinder.refresh();
         self.next_scan = now + SCAN_INTERVAL;

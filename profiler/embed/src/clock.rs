@@ -1,8 +1,9 @@
-//! One clock for all stamps, in nanoseconds since the process's first stamp.
+//! One clock for all stamps, in nanoseconds of `CLOCK_MONOTONIC`.
 //!
-//! A suspension takes three stamps. `clock_gettime` costs 24 ns each, the processor's time-stamp counter 10 ns, so the
-//! counter is read where the kernel itself trusts it: where its clock source is `tsc`. Its rate is measured against
-//! `CLOCK_MONOTONIC` over the first 50 ms, in which stamps come from that clock. Refused: the rate from CPUID, which
+//! A suspension takes three stamps, a change of span one. `clock_gettime` costs 24 ns each, the processor's time-stamp counter
+//! 10 ns, so the counter is read where the kernel itself trusts it: where its clock source is `tsc`. Its rate is measured
+//! against `CLOCK_MONOTONIC` over the first 50 ms, in which stamps come from that clock; later the two may drift apart by
+//! as much as the kernel corrects its own, so stamps are compared with stamps alone. Refused: the rate from CPUID, which
 //! many hypervisors leave out, and a sleep at the start. A stamp may lie tens of nanoseconds before one taken earlier
 //! (at the change-over, or on another processor), so whoever subtracts clamps.
 
@@ -12,9 +13,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Long enough that the pairs' own inaccuracy (tens of nanoseconds) is a millionth of it.
 const CALIBRATION: u64 = 50_000_000;
 
-/// Nanoseconds per tick, times 2^32; 0 as long as stamps come from the kernel's clock. Written after [`FIRST_TICK`].
-static RATE: AtomicU64 = AtomicU64::new(0);
-static FIRST_TICK: AtomicU64 = AtomicU64::new(0);
+/// How ticks become nanoseconds; together, since each stamp reads all.
+#[repr(align(32))]
+struct Line {
+    /// Nanoseconds per tick, times 2^32; 0 as long as stamps come from the kernel's clock. Written last.
+    rate: AtomicU64,
+    first_tick: AtomicU64,
+    first_nanosecond: AtomicU64,
+}
+
+static LINE: Line =
+    Line { rate: AtomicU64::new(0), first_tick: AtomicU64::new(0), first_nanosecond: AtomicU64::new(0) };
 static ANCHOR: OnceLock<Anchor> = OnceLock::new();
 
 struct Anchor {
@@ -23,15 +32,28 @@ struct Anchor {
     ticks: Option<u64>,
 }
 
-/// Nanoseconds since the process's first stamp; at least 1.
+/// The time now; at least 1.
 #[inline]
-pub(super) fn now() -> u64 {
-    let rate = RATE.load(Ordering::Acquire);
+pub(crate) fn now() -> u64 {
+    by_counter().unwrap_or_else(by_kernel)
+}
+
+/// The same, for signal handlers: takes no step towards the counter, only uses it where that has been done.
+#[cfg(all(feature = "self-profile", target_arch = "x86_64"))]
+#[inline]
+pub(crate) fn now_in_handler() -> u64 {
+    by_counter().unwrap_or_else(monotonic)
+}
+
+#[inline]
+fn by_counter() -> Option<u64> {
+    let rate = LINE.rate.load(Ordering::Acquire);
     if rate == 0 {
-        return by_kernel();
+        return None;
     }
-    let ticks = counter::read().wrapping_sub(FIRST_TICK.load(Ordering::Relaxed));
-    ((u128::from(ticks) * u128::from(rate)) >> 32) as u64 + 1
+    let ticks = counter::read().wrapping_sub(LINE.first_tick.load(Ordering::Relaxed));
+    let since = ((u128::from(ticks) * u128::from(rate)) >> 32) as u64;
+    Some(LINE.first_nanosecond.load(Ordering::Relaxed) + since)
 }
 
 #[cold]
@@ -41,17 +63,18 @@ fn by_kernel() -> u64 {
         let nanoseconds = pair.map_or_else(monotonic, |(_, nanoseconds)| nanoseconds);
         Anchor { nanoseconds, ticks: pair.map(|(ticks, _)| ticks) }
     });
-    let elapsed = monotonic().saturating_sub(anchor.nanoseconds);
+    let now = monotonic();
     if let Some(first) = anchor.ticks
-        && elapsed >= CALIBRATION
+        && now.saturating_sub(anchor.nanoseconds) >= CALIBRATION
         && let Some((ticks, nanoseconds)) = pair()
         && let Some(rate) = rate(nanoseconds.saturating_sub(anchor.nanoseconds), ticks.saturating_sub(first))
     {
-        FIRST_TICK.store(first, Ordering::Relaxed);
+        LINE.first_tick.store(first, Ordering::Relaxed);
+        LINE.first_nanosecond.store(anchor.nanoseconds, Ordering::Relaxed);
         // The first rate stays: all stamps on one line.
-        let _ = RATE.compare_exchange(0, rate, Ordering::Release, Ordering::Relaxed);
+        let _ = LINE.rate.compare_exchange(0, rate, Ordering::Release, Ordering::Relaxed);
     }
-    elapsed + 1
+    now.max(1)
 }
 
 /// Nanoseconds per tick, times 2^32. `None` unless the counter runs at 100 MHz to 20 GHz.
@@ -127,6 +150,7 @@ mod tests {
         let (ours, kernels) = (end.0 - start.0, end.1 - start.1);
         // Apart by what may come between the two reads of a pair.
         assert!(ours.abs_diff(kernels) < kernels / 20, "{ours} of {kernels}");
+        assert!(end.0.abs_diff(end.1) < kernels / 20, "{end:?} are the same moment");
     }
 
     #[test]
