@@ -1,0 +1,8 @@
+//! What spans, metrics and threads' records say.
+
+mod conventions;
+mod exported;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod records;
+mod structure;
