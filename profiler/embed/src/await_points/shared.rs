@@ -10,7 +10,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::task::{RawWakerVTable, Waker};
 
-use super::notes::Notes;
+use super::notes::{Body, Head, Notes};
 use super::packed_span::PackedSpan;
 use super::{WokenBy, calling_thread};
 use crate::clock;
@@ -18,16 +18,18 @@ use crate::clock;
 /// How many numbers a branch can have. 0 stands for none.
 pub(super) const NUMBERS: usize = 64;
 
-#[repr(align(64))]
+/// What every suspension touches comes first.
+#[repr(C, align(64))]
 pub(super) struct Shared {
     outer: Waker,
     /// The table of the waker that `outer` was cloned from.
     table: &'static RawWakerVTable,
     /// 0, or the first wake-up since the poll began.
     woken: AtomicU64,
+    /// Touched by polls and by the watch's end alone, as are the rest of the notes.
+    head: UnsafeCell<Head>,
     by: By,
-    /// Touched by polls and by the watch's end alone.
-    notes: UnsafeCell<Notes>,
+    body: UnsafeCell<Body>,
 }
 
 /// With the counts beside it, what a suspended task takes.
@@ -60,8 +62,9 @@ impl Shared {
             outer: outer.clone(),
             table: outer.vtable(),
             woken: AtomicU64::new(0),
+            head: UnsafeCell::new(Head::new()),
             by: By::default(),
-            notes: UnsafeCell::new(Notes::new()),
+            body: UnsafeCell::new(Body::new()),
         }
     }
 
@@ -78,11 +81,10 @@ impl Shared {
 
     /// # Safety
     /// The caller has the watch that this belongs to for itself, and lets go of the notes before it calls foreign code.
-    #[expect(clippy::mut_from_ref, reason = "that is what the cell is for")]
     #[inline]
-    pub(super) unsafe fn notes(&self) -> &mut Notes {
+    pub(super) unsafe fn notes(&self) -> Notes<'_> {
         // SAFETY: the caller's promise.
-        unsafe { &mut *self.notes.get() }
+        unsafe { Notes { head: &mut *self.head.get(), body: &mut *self.body.get() } }
     }
 
     /// Wakes the task, by a branch's waker.
@@ -120,12 +122,14 @@ impl Shared {
 /// Who woke. A waker that was fast enough to set the word, then slow to say who it is, may still write while the next
 /// one would: the tag lets only one write at a time, and says of which word the rest speaks.
 #[derive(Default)]
+#[repr(C)]
 struct By {
     tag: AtomicU64,
     thread: AtomicU32,
-    trace_id: [AtomicU64; 2],
-    span_id: AtomicU64,
+    /// [`PackedSpan::state`]; where it says that there is no span, the ids are somebody else's.
     state: AtomicU64,
+    span_id: AtomicU64,
+    trace_id: [AtomicU64; 2],
 }
 
 /// No word: a stamp is at least 1, so a word at least 64.
@@ -144,10 +148,12 @@ impl By {
         fence(Ordering::Release);
         let span = calling_thread::span();
         self.thread.store(calling_thread::id(), Ordering::Relaxed);
-        self.trace_id[0].store(span.trace_id[0], Ordering::Relaxed);
-        self.trace_id[1].store(span.trace_id[1], Ordering::Relaxed);
-        self.span_id.store(span.span_id, Ordering::Relaxed);
         self.state.store(span.state, Ordering::Relaxed);
+        if span.state != 0 {
+            self.span_id.store(span.span_id, Ordering::Relaxed);
+            self.trace_id[0].store(span.trace_id[0], Ordering::Relaxed);
+            self.trace_id[1].store(span.trace_id[1], Ordering::Relaxed);
+        }
         self.tag.store(word, Ordering::Release);
     }
 
@@ -157,10 +163,13 @@ impl By {
             return Waking::NONE;
         }
         let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-        let span = PackedSpan {
-            trace_id: [load(&self.trace_id[0]), load(&self.trace_id[1])],
-            span_id: load(&self.span_id),
-            state: load(&self.state),
+        let span = match load(&self.state) {
+            0 => PackedSpan::NONE,
+            state => PackedSpan {
+                trace_id: [load(&self.trace_id[0]), load(&self.trace_id[1])],
+                span_id: load(&self.span_id),
+                state,
+            },
         };
         let waking = Waking { thread: self.thread.load(Ordering::Relaxed), span };
         fence(Ordering::Acquire);

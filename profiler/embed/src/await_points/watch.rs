@@ -228,10 +228,10 @@ impl Meter {
         self.ready += ready;
         // SAFETY: the watch is ours alone, and no foreign code runs until the notes are let go.
         let notes = unsafe { shared.notes() };
-        let (place, context) = notes.waited(woken.map(|(woken, _)| woken.number()));
-        let key =
-            recorder::Key { span: context.span, place, woken_by: woken.map_or(Waking::NONE, |(_, by)| by) };
-        recorder::record(key, context.attributes(), recorder::Sums::one(suspended, ready, cancelled));
+        let waited = notes.waited(woken.map(|(woken, _)| woken.number()));
+        let woken_by = woken.map_or(Waking::NONE, |(_, by)| by);
+        let key = recorder::Key { span: waited.span, place: waited.place, woken_by };
+        recorder::record(key, waited.attributes, recorder::Sums::one(suspended, ready, cancelled));
     }
 }
 
