@@ -16,11 +16,24 @@ use crate::received::Received;
 use crate::span::{MessageSpan, Start};
 use crate::{Destination, TraceContext};
 
+/// In the context of a batch's span: its messages have been counted, also if they are processed one by one within it.
+#[cfg(feature = "metrics")]
+struct CountedInBatch(Arc<Prepared>);
+
+#[cfg(feature = "metrics")]
+impl CountedInBatch {
+    fn within(context: &Context, process: &Arc<Prepared>) -> bool {
+        context.get::<Self>().is_some_and(|batch| Arc::ptr_eq(&batch.0, process))
+    }
+}
+
 /// Receives from one destination. Made by [`Instrumentation::consumer`]; make it once.
 ///
 /// * A **listener** that is called with messages: [`process`](Self::process) or [`process_batch`](Self::process_batch).
 /// * A **loop** that asks for messages: [`poll`](Self::poll) around the asking, then the same for each.
 /// * Whoever **settles** by a call of its own: [`settle`](Self::settle).
+///
+/// Within a batch's span, messages may be processed one by one, each with a span of its own.
 ///
 /// Clients that fetch ahead call nothing here until they hand a message over.
 #[derive(Clone, Debug)]
@@ -121,7 +134,10 @@ impl Consumer {
         let received = Received::of(messages, self.instrumentation.system);
         let mut start = Start::of(&self.process);
         received.describe(&mut start);
-        self.processing(start, received.messages(), received.count())
+        let span = self.processing(start, received.messages(), received.count());
+        #[cfg(feature = "metrics")]
+        let span = span.with_value(CountedInBatch(Arc::clone(&self.process)));
+        span
     }
 
     fn processing<'a>(
@@ -131,6 +147,8 @@ impl Consumer {
         number: u64,
     ) -> MessageSpan {
         let is_pushed = !self.polls.load(Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        let is_pushed = is_pushed && !CountedInBatch::within(&start.parent, &self.process);
         self.waited(messages, is_pushed);
         count(start.start(&self.instrumentation), if is_pushed { number } else { 0 })
     }

@@ -1,12 +1,15 @@
 //! The names that OpenTelemetry's conventions for messaging give, and ours beside them.
 
+use opentelemetry::trace::SpanKind;
+
 /// The version of the conventions that spans and metrics follow: <https://opentelemetry.io/docs/specs/semconv/messaging/>.
 pub const VERSION: &str = "1.44.0";
 
 /// The schema of that version, which spans and metrics name.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
-use opentelemetry::trace::SpanKind;
+/// The value of `error.type` for an error without a name of its own.
+pub const OTHER_ERROR: &str = "_OTHER";
 
 /// Attributes by the conventions.
 pub mod attribute {

@@ -10,9 +10,10 @@ use opentelemetry::trace::{Link, SpanBuilder, SpanContext, SpanKind, Status, Tra
 use opentelemetry::{Context, KeyValue};
 use spanprof_context::Attributes;
 
-use crate::TraceContext;
+use crate::carrier::CarrierMut;
 use crate::conventions::{System, attribute, own_attribute};
 use crate::instrumentation::{Instrumentation, Prepared, WithAttributes};
+use crate::{TraceContext, inject_span};
 
 /// The span of one operation: sending, receiving, processing, settling. It ends when it is told what came of it, or when it is
 /// dropped.
@@ -149,6 +150,11 @@ impl MessageSpan {
         TraceContext::of(&self.span_context())
     }
 
+    /// Puts its context, `tracestate` included, into one more message that it makes. `false` without a tracer.
+    pub fn inject<C: CarrierMut + ?Sized>(&self, carrier: &mut C) -> bool {
+        inject_span(&self.span_context(), carrier)
+    }
+
     /// The span's context, as OpenTelemetry has it.
     pub fn span_context(&self) -> SpanContext {
         self.context.span().span_context().clone()
@@ -192,6 +198,13 @@ impl MessageSpan {
     /// Any other attribute.
     pub fn set_attribute(&self, attribute: KeyValue) {
         self.context.span().set_attribute(attribute);
+    }
+
+    /// The same span in a context that has a value more.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn with_value<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.context = self.context.with_value(value);
+        self
     }
 
     pub(crate) fn add_link(&self, link: Link) {

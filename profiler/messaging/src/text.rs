@@ -52,6 +52,14 @@ impl Traceparent {
     }
 }
 
+/// Carries itself: for contexts that don't come from properties or headers.
+impl crate::Carrier for Traceparent {
+    #[inline]
+    fn value(&self, key: &str) -> Option<&[u8]> {
+        (key == TRACEPARENT).then_some(&self.0)
+    }
+}
+
 impl AsRef<str> for Traceparent {
     fn as_ref(&self) -> &str {
         self.as_str()

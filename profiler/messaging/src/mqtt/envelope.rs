@@ -8,6 +8,19 @@
 //!
 //! [`unwrap()`] gives back every payload that isn't marked, and every one whose context can't be read, as it was. Nobody
 //! marks or unwraps by default.
+//!
+//! ```
+//! # use spanprof_messaging::{Instrumentation, Message, System};
+//! use spanprof_messaging::mqtt::envelope;
+//! # let mqtt = Instrumentation::new(System::Mqtt);
+//! let publish = mqtt.producer("readings").send(&mut (), &Message::new());
+//! let payload = envelope::wrap(b"\x15\x20", publish.trace_context().as_ref());
+//! // … and at the other end:
+//! let (context, payload) = envelope::unwrap(&payload);
+//! let carrier = context.map(|context| context.to_traceparent());
+//! let process = mqtt.consumer("readings", None).process(&carrier, &Message::new());
+//! # assert_eq!(payload, b"\x15\x20");
+//! ```
 
 use std::borrow::Cow;
 

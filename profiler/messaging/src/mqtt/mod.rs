@@ -29,3 +29,34 @@
 
 pub mod envelope;
 pub mod json;
+
+/// The error that a reason code of version 5 tells, by the standard's name for it; `None` for success, which includes that
+/// nobody subscribes.
+pub fn reason_error(code: u8) -> Option<&'static str> {
+    Some(match code {
+        0..0x80 => return None,
+        0x80 => "UNSPECIFIED_ERROR",
+        0x81 => "MALFORMED_PACKET",
+        0x82 => "PROTOCOL_ERROR",
+        0x83 => "IMPLEMENTATION_SPECIFIC_ERROR",
+        0x87 => "NOT_AUTHORIZED",
+        0x88 => "SERVER_UNAVAILABLE",
+        0x89 => "SERVER_BUSY",
+        0x8b => "SERVER_SHUTTING_DOWN",
+        0x8d => "KEEP_ALIVE_TIMEOUT",
+        0x8e => "SESSION_TAKEN_OVER",
+        0x8f => "TOPIC_FILTER_INVALID",
+        0x90 => "TOPIC_NAME_INVALID",
+        0x91 => "PACKET_IDENTIFIER_IN_USE",
+        0x92 => "PACKET_IDENTIFIER_NOT_FOUND",
+        0x93 => "RECEIVE_MAXIMUM_EXCEEDED",
+        0x94 => "TOPIC_ALIAS_INVALID",
+        0x95 => "PACKET_TOO_LARGE",
+        0x96 => "MESSAGE_RATE_TOO_HIGH",
+        0x97 => "QUOTA_EXCEEDED",
+        0x99 => "PAYLOAD_FORMAT_INVALID",
+        0x9a => "RETAIN_NOT_SUPPORTED",
+        0x9b => "QOS_NOT_SUPPORTED",
+        _ => crate::conventions::OTHER_ERROR,
+    })
+}

@@ -3,8 +3,7 @@
 //! Names are the protocols' own, as the conventions' examples are; a code without a name becomes `_OTHER`. An empty poll is
 //! an answer like any other and has no error.
 
-/// The conventions' value for an error without a name of its own.
-pub const OTHER: &str = "_OTHER";
+use crate::conventions::OTHER_ERROR as OTHER;
 
 /// The error that a response code of the remoting protocol tells; `None` for success and for the codes of an empty poll.
 pub fn remoting_error(code: i32) -> Option<&'static str> {

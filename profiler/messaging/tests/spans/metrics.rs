@@ -176,6 +176,23 @@ fn a_loops_messages_count_where_they_are_received() {
 }
 
 #[test]
+fn a_batch_whose_messages_are_processed_one_by_one_counts_once() {
+    let measured = Measured::new();
+    let consumer = measured.instrumentation(System::RocketMq).consumer("orders", "billing");
+    let batch = consumer.process_batch(two());
+    batch.enter(|| {
+        consumer.process(&(), &Message::new().id("a")).done();
+        consumer.process(&(), &Message::new().id("b")).done();
+    });
+    batch.done();
+    assert_eq!(measured.one(CONSUMED).count, 2);
+    assert_eq!(measured.one(PROCESS).count, 3);
+    // What comes later is something else.
+    consumer.process(&(), &Message::new()).done();
+    assert_eq!(measured.one(CONSUMED).count, 3);
+}
+
+#[test]
 fn a_destination_of_many_names_is_told_by_its_template() {
     let measured = Measured::new();
     let mqtt = measured.instrumentation(System::Mqtt);

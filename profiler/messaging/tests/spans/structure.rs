@@ -298,3 +298,37 @@ fn without_a_tracer_messages_go_out_as_they_came() {
     process.enter(|| rocketmq.producer("invoices").send(&mut properties, &Message::new()).done());
     assert_eq!(carried(&properties), context.span_id());
 }
+
+#[test]
+fn all_of_it_goes_between_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<spanprof_messaging::Instrumentation>();
+    is_shared::<spanprof_messaging::Producer>();
+    is_shared::<spanprof_messaging::Consumer>();
+    is_shared::<spanprof_messaging::SendBatch<'_>>();
+    is_shared::<spanprof_messaging::Poll<'_>>();
+    is_shared::<MessageSpan>();
+}
+
+#[test]
+fn a_context_from_an_envelope_is_carried() {
+    use spanprof_messaging::mqtt::{envelope, json};
+    let exported = Exported::new();
+    let mqtt = exported.instrumentation(System::Mqtt);
+    let publish = mqtt.producer("readings").send(&mut (), &Message::new());
+    let wrapped = envelope::wrap(b"payload", publish.trace_context().as_ref());
+    let object = json::insert(b"{\"celsius\":21}", publish.trace_context().as_ref());
+    let mut further = Vec::<(String, String)>::new();
+    assert!(publish.inject(&mut further));
+    let sent = id(&publish);
+    publish.done();
+    let carrier = envelope::unwrap(&wrapped).0.map(|context| context.to_traceparent());
+    let consumer = mqtt.consumer("readings", None);
+    consumer.process(&carrier, &Message::new()).done();
+    consumer.process(&json::Payload(&object), &Message::new()).done();
+    consumer.process(&further, &Message::new()).done();
+    for process in &exported.spans()[1..] {
+        assert_eq!(process.parent_span_id, sent);
+        assert_eq!(linked(process), [sent]);
+    }
+}
