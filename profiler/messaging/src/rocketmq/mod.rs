@@ -37,7 +37,10 @@ mod properties;
 
 pub use properties::{LONGEST_PROPERTIES, Properties, append_property};
 
+use std::time::{Duration, SystemTime};
+
 use crate::carrier::Carrier;
+use crate::conventions::MessageType;
 use crate::message::Message;
 
 /// What a message's properties say of it, where a client hands them out raw, as those of the remoting protocol do: tag,
@@ -64,8 +67,17 @@ pub fn facts<C: Carrier + ?Sized>(properties: &C) -> Message<'_> {
     if let Some(group) = text("__SHARDINGKEY") {
         message = message.group(group);
     }
-    if let Some(level) = text("DELAY").and_then(|level| level.parse().ok()) {
-        message = message.delay_level(level);
+    if text("TRAN_MSG") == Some("true") {
+        message = message.message_type(MessageType::Transaction);
+    }
+    // A broker delays retries by a level of its own, which says nothing of what was sent.
+    if text("RETRY_TOPIC").is_none() {
+        if let Some(level) = text("DELAY").and_then(|level| level.parse().ok()) {
+            message = message.delay_level(level);
+        }
+        if let Some(at) = text("TIMER_DELIVER_MS").and_then(|at| at.parse().ok()).and_then(since_1970) {
+            message = message.delivery(at);
+        }
     }
     if let Some(times) = text("RECONSUME_TIME").and_then(|times| times.parse::<u32>().ok()) {
         message = message.attempt(times.saturating_add(1));
@@ -76,6 +88,11 @@ pub fn facts<C: Carrier + ?Sized>(properties: &C) -> Message<'_> {
     message
 }
 
+/// `None` where the clock can't tell a time so far off.
+fn since_1970(milliseconds: u64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
+}
+
 /// The group whose dead letters a topic holds, if it is such a topic.
 pub fn dead_letter_group(topic: &str) -> Option<&str> {
     topic.strip_prefix("%DLQ%")
@@ -84,4 +101,57 @@ pub fn dead_letter_group(topic: &str) -> Option<&str> {
 /// The group whose retries a topic holds, if it is such a topic.
 pub fn retry_group(topic: &str) -> Option<&str> {
     topic.strip_prefix("%RETRY%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::System;
+    use crate::conventions::{attribute, own_attribute};
+
+    fn told(properties: &str, key: &str) -> Option<String> {
+        let properties = Properties::new(properties);
+        let attributes = facts(&properties).attributes(System::RocketMq);
+        let found = attributes.iter().find(|attribute| attribute.key.as_str() == key);
+        found.map(|attribute| attribute.value.to_string())
+    }
+
+    #[test]
+    fn properties_tell_what_the_message_is() {
+        let fifo =
+            "UNIQ_KEY\u{1}7F00\u{2}TAGS\u{1}placed\u{2}KEYS\u{1}o-1 c-7\u{2}__SHARDINGKEY\u{1}c-7\u{2}";
+        assert_eq!(told(fifo, attribute::MESSAGE_ID).as_deref(), Some("7F00"));
+        assert_eq!(told(fifo, attribute::ROCKETMQ_TAG).as_deref(), Some("placed"));
+        assert_eq!(told(fifo, attribute::ROCKETMQ_KEYS).as_deref(), Some("[\"o-1\",\"c-7\"]"));
+        assert_eq!(told(fifo, attribute::ROCKETMQ_GROUP).as_deref(), Some("c-7"));
+        assert_eq!(told(fifo, attribute::ROCKETMQ_TYPE).as_deref(), Some("fifo"));
+        assert_eq!(told("TRAN_MSG\u{1}true", attribute::ROCKETMQ_TYPE).as_deref(), Some("transaction"));
+        let timed = "TIMER_DELIVER_MS\u{1}1665987217045";
+        assert_eq!(told(timed, attribute::ROCKETMQ_DELIVERY_TIMESTAMP).as_deref(), Some("1665987217045"));
+    }
+
+    #[test]
+    fn a_retry_is_no_delayed_message() {
+        let sent = "DELAY\u{1}3";
+        assert_eq!(told(sent, attribute::ROCKETMQ_DELAY_LEVEL).as_deref(), Some("3"));
+        let retried = "DELAY\u{1}3\u{2}RETRY_TOPIC\u{1}orders\u{2}RECONSUME_TIME\u{1}1";
+        assert_eq!(told(retried, attribute::ROCKETMQ_DELAY_LEVEL), None);
+        assert_eq!(told(retried, attribute::ROCKETMQ_TYPE), None);
+        assert_eq!(told(retried, own_attribute::DELIVERY_ATTEMPT).as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn hostile_numbers_are_no_facts() {
+        let hostile = "DELAY\u{1}99999999999999999999\u{2}RECONSUME_TIME\u{1}-1\u{2}TIMER_DELIVER_MS\u{1}x";
+        assert_eq!(facts(&Properties::new(hostile)).attributes(System::RocketMq), []);
+        let large = format!("RECONSUME_TIME\u{1}{}\u{2}TIMER_DELIVER_MS\u{1}{}", u32::MAX, u64::MAX);
+        assert!(told(&large, own_attribute::DELIVERY_ATTEMPT).is_some());
+    }
+
+    #[test]
+    fn topics_tell_their_groups() {
+        assert_eq!(dead_letter_group("%DLQ%billing"), Some("billing"));
+        assert_eq!(retry_group("%RETRY%billing"), Some("billing"));
+        assert_eq!(dead_letter_group("orders"), None);
+    }
 }
