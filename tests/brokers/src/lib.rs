@@ -23,6 +23,8 @@
 
 mod absence;
 mod artifacts;
+mod kafka;
+mod mosquitto;
 mod ports;
 mod process;
 mod programs;
@@ -31,5 +33,7 @@ mod talk;
 
 pub use absence::{NotHere, Refused, StartError, require};
 pub use artifacts::cache_directory;
+pub use kafka::Kafka;
+pub use mosquitto::Mosquitto;
 pub use ports::Ports;
 pub use rocketmq::{RocketMq, RocketMqOptions, RocketMqVersion, TopicKind};

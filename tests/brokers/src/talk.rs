@@ -1,5 +1,6 @@
 //! The conversation with a launcher: `READY` once, then an answer per line.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::process::{ChildStdin, Command};
 use std::sync::{Mutex, PoisonError};
@@ -8,17 +9,24 @@ use std::time::{Duration, Instant};
 use crate::process::{Lines, NoLine, Process, RunDirectory};
 use crate::{Refused, StartError};
 
-/// How long a broker may take until it is ready; a machine that is busy with builds needs a tenth of it.
-const START_PATIENCE: Duration = Duration::from_secs(180);
+/// How long a broker may take until it is ready, at first; twice as long each further time.
+///
+/// A virtual machine was seen to hang in its start, seldom and for minutes, with all its threads waiting (Linux 6.18,
+/// glibc 2.36, OpenJDK 17); another one beside it started in seconds. So a late one is started anew. A machine that is
+/// busy with builds needs a third of this.
+const START_PATIENCE: Duration = Duration::from_secs(40);
 
 /// How long it may take to make a topic or a group.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often a broker is started anew because somebody took one of its ports first.
-const ATTEMPTS: usize = 5;
+/// How often a broker is started anew because somebody took one of its ports first, or because it was late.
+const ATTEMPTS: u32 = 4;
 
-/// What a JVM writes where a port is taken.
+/// What brokers write where a port is taken.
 const PORT_TAKEN: &str = "Address already in use";
+
+/// How many of a broker's last lines go into an error.
+const LAST_LINES: usize = 10;
 
 /// A broker whose launcher answers.
 #[derive(Debug)]
@@ -27,12 +35,25 @@ pub(crate) struct Talk {
     conversation: Mutex<(ChildStdin, Lines)>,
 }
 
-/// Why one attempt to start a broker failed.
+/// One attempt to start a broker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Try {
+    /// How many came before.
+    pub(crate) number: u32,
+}
+
+impl Try {
+    fn patience(self) -> Duration {
+        START_PATIENCE * 2_u32.pow(self.number)
+    }
+}
+
+/// Why one attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
-    /// Somebody else was faster.
-    PortTaken,
-    /// As said.
+    /// Another one may succeed.
+    Again(String),
+    /// None will.
     Failed(String),
 }
 
@@ -42,30 +63,30 @@ impl From<std::io::Error> for Attempt {
     }
 }
 
-/// Starts a broker, and again where it met somebody at one of its ports.
-pub(crate) fn start<T>(
-    broker: &str,
-    mut attempt: impl FnMut(usize) -> Result<T, Attempt>,
-) -> Result<T, StartError> {
-    let mut reason = String::new();
+/// Starts a broker, and again where it met somebody at one of its ports or was late.
+pub(crate) fn start<T>(broker: &str, attempt: impl Fn(Try) -> Result<T, Attempt>) -> Result<T, StartError> {
+    let mut reasons = Vec::new();
     for number in 0..ATTEMPTS {
-        match attempt(number) {
+        match attempt(Try { number }) {
             Ok(started) => return Ok(started),
-            Err(Attempt::PortTaken) => reason = format!("one of its ports was taken, {ATTEMPTS} times"),
-            Err(Attempt::Failed(why)) => {
-                reason = why;
+            Err(Attempt::Again(reason)) => {
+                eprintln!("{broker}: {reason}; it is started again");
+                reasons.push(reason);
+            }
+            Err(Attempt::Failed(reason)) => {
+                reasons.push(reason);
                 break;
             }
         }
     }
-    Err(StartError::Failed { broker: broker.to_owned(), reason })
+    Err(StartError::Failed { broker: broker.to_owned(), reason: reasons.join("; then: ") })
 }
 
 impl Talk {
     /// Starts a launcher and waits until it is ready.
-    pub(crate) fn start(directory: RunDirectory, command: Command) -> Result<Self, Attempt> {
+    pub(crate) fn start(directory: RunDirectory, command: Command, attempt: Try) -> Result<Self, Attempt> {
         let (process, input, lines) = Process::start(directory, command)?;
-        await_line(&process, &lines, |line| line == "READY")?;
+        await_line(&process, &lines, attempt, |line| line == "READY")?;
         Ok(Self { process, conversation: Mutex::new((input, lines)) })
     }
 
@@ -95,25 +116,81 @@ impl Talk {
 pub(crate) fn await_line(
     process: &Process,
     lines: &Lines,
+    attempt: Try,
     is_it: impl Fn(&str) -> bool,
 ) -> Result<(), Attempt> {
-    let deadline = Instant::now() + START_PATIENCE;
-    loop {
+    let deadline = Instant::now() + attempt.patience();
+    let mut said = VecDeque::new();
+    let ending = loop {
         match lines.next_until(deadline) {
             Ok(line) if is_it(&line) => return Ok(()),
-            Ok(_) => {}
-            Err(NoLine::Late) => {
-                let seconds = START_PATIENCE.as_secs();
-                return Err(Attempt::Failed(format!(
-                    "not ready after {seconds} s; {}",
-                    process.last_words()
-                )));
+            Ok(line) => {
+                said.push_back(line);
+                if said.len() > LAST_LINES {
+                    said.pop_front();
+                }
             }
-            Err(NoLine::Ended) => {
-                let words = process.last_words();
-                let taken = words.contains(PORT_TAKEN);
-                return Err(if taken { Attempt::PortTaken } else { Attempt::Failed(words) });
-            }
+            Err(ending) => break ending,
         }
+    };
+    let words = said.into_iter().chain([process.last_words()]).collect::<Vec<_>>().join("\n");
+    Err(match ending {
+        NoLine::Late => Attempt::Again(format!("not ready after {} s", attempt.patience().as_secs())),
+        NoLine::Ended if words.contains(PORT_TAKEN) => {
+            Attempt::Again("one of its ports was taken".to_owned())
+        }
+        NoLine::Ended => Attempt::Failed(words),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_late_broker_is_started_again_with_more_patience() {
+        let patience = start("some", |attempt| match attempt.number {
+            2 => Ok(attempt.patience()),
+            _ => Err(Attempt::Again("late".to_owned())),
+        });
+        assert_eq!(patience, Ok(4 * START_PATIENCE));
+    }
+
+    #[test]
+    fn a_broken_one_is_not() {
+        let attempts = Cell::new(0);
+        let started = start::<()>("some", |_| {
+            attempts.set(attempts.get() + 1);
+            Err(Attempt::Failed("broken".to_owned()))
+        });
+        assert_eq!(started.expect_err("it is broken").to_string(), "some did not start: broken");
+        assert_eq!(attempts.get(), 1);
+    }
+
+    #[test]
+    fn what_ends_before_it_is_ready_leaves_its_last_words() {
+        let ends = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            let directory = RunDirectory::new("test").expect("there is a place for it");
+            Talk::start(directory, command, Try { number: 0 }).expect_err("it ends")
+        };
+        assert_eq!(ends("echo one; echo two >&2"), Attempt::Failed("one\ntwo".to_owned()));
+        let taken = Attempt::Again("one of its ports was taken".to_owned());
+        assert_eq!(ends("echo 'bind: Address already in use' >&2"), taken);
+    }
+
+    #[test]
+    fn questions_are_answered_one_by_one() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo hello; echo READY; read -r x; echo ok; read -r x; echo \"error no $x\""]);
+        let directory = RunDirectory::new("test").expect("there is a place for it");
+        let talk = Talk::start(directory, command, Try { number: 0 }).expect("it is ready");
+        talk.ask("first").expect("it says ok");
+        assert_eq!(talk.ask("second").unwrap_err().to_string(), "`second` was refused: no second");
+        let gone = talk.ask("third").unwrap_err().to_string();
+        assert!(gone.contains("the broker is gone"), "{gone}");
     }
 }
