@@ -46,7 +46,7 @@ pub struct Consumer {
     process: Arc<Prepared>,
     settlements: [Arc<Prepared>; Settlement::NAMED.len()],
     /// Whether messages are asked for: then polls count them, and not their processing.
-    pub(crate) polls: Arc<AtomicBool>,
+    polls: Arc<AtomicBool>,
 }
 
 impl Consumer {
@@ -67,6 +67,11 @@ impl Consumer {
             instrumentation,
             destination,
         }
+    }
+
+    /// One that counts its messages with another: where that one polls, this one's messages have been counted.
+    pub(crate) fn counting_with(self, other: &Self) -> Self {
+        Self { polls: Arc::clone(&other.polls), ..self }
     }
 
     /// An attribute of all its spans, such as Kafka's cluster id or RocketMQ's consumption model.

@@ -8,7 +8,7 @@ use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use spanprof_context::{Attributes, Key};
 
 use crate::conventions::{self, Operation, Settlement, System, attribute};
-use crate::{Consumer, Destination, Producer};
+use crate::{Consumer, Consumers, Destination, Producer, Producers};
 
 /// Puts attributes for a thread's record into a context; `spanprof::with_attributes` is one.
 pub type WithAttributes = fn(&Context, &Arc<Attributes>) -> Context;
@@ -158,7 +158,7 @@ impl Instrumentation {
 
     /// Who receives from a destination, as one of a group where the system has groups.
     ///
-    /// A consumer of several topics makes one of these for each, or says [`Message::destination`](crate::Message).
+    /// A consumer of several topics has [`consumers`](Self::consumers).
     #[must_use]
     pub fn consumer<'a>(
         &self,
@@ -166,6 +166,20 @@ impl Instrumentation {
         group: impl Into<Option<&'a str>>,
     ) -> Consumer {
         Consumer::new(self.clone(), destination.into(), group.into())
+    }
+}
+
+impl Instrumentation {
+    /// Producers of destinations that come up while it runs.
+    #[must_use]
+    pub fn producers(&self) -> Producers {
+        Producers::new(self.clone())
+    }
+
+    /// Consumers of one group from several destinations, or from those that match a filter.
+    #[must_use]
+    pub fn consumers<'a>(&self, group: impl Into<Option<&'a str>>) -> Consumers {
+        Consumers::new(self.clone(), group.into())
     }
 }
 
@@ -221,12 +235,14 @@ impl Instrumentation {
         }
         #[cfg(feature = "metrics")]
         let mut measured = attributes.clone();
-        let name = KeyValue::new(attribute::DESTINATION_NAME, shared(&destination.name));
-        #[cfg(feature = "metrics")]
-        if destination.template.is_none() && destination.is_lasting() {
-            measured.push(name.clone());
+        if !destination.name.is_empty() {
+            let name = KeyValue::new(attribute::DESTINATION_NAME, shared(&destination.name));
+            #[cfg(feature = "metrics")]
+            if destination.template.is_none() && destination.is_lasting() {
+                measured.push(name.clone());
+            }
+            attributes.push(name);
         }
-        attributes.push(name);
         attributes.extend(destination.flags());
         if let Some(id) = &self.client_id
             && operation != Operation::Create

@@ -74,6 +74,16 @@
 //! publish.done();
 //! ```
 //!
+//! # For a client that has no helper
+//!
+//! 1. Let its message be carried: its properties may be a map or pairs already; if not, by a newtype or a closure.
+//! 2. One [`Producer`] or [`Consumer`] per topic, made once; [`Producers`] and [`Consumers`] keep them where topics come up
+//!    at run time.
+//! 3. Begin to send before the client's call, so that the message carries the span; tell the span the broker's answer.
+//! 4. Wrap the listener and attach there, or give the future the [`MessageSpan::context`]. Hooks of clients often run on
+//!    another thread than the handler, which then has no span.
+//! 5. Around what asks for messages, [`Consumer::poll`]; nothing where nothing came.
+//!
 //! # Profiles by topic and group
 //!
 //! The crate depends on `spanprof-context` alone; how the attributes get into threads' records is up to the service:
@@ -97,6 +107,7 @@
 
 pub mod amqp;
 pub mod binary;
+mod by_destination;
 pub mod carrier;
 mod consumer;
 pub mod conventions;
@@ -117,6 +128,7 @@ mod text;
 mod trace_context;
 mod tracestate;
 
+pub use by_destination::{Consumers, Producers};
 pub use carrier::{Carrier, CarrierMut};
 pub use consumer::Consumer;
 pub use conventions::{MessageType, Operation, Settlement, System};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use opentelemetry::KeyValue;
 use opentelemetry::trace::{Link, SpanContext, SpanKind};
-use opentelemetry::{KeyValue, Value};
 
 use crate::carrier::CarrierMut;
 use crate::conventions::{Operation, attribute};
@@ -98,10 +98,12 @@ pub(crate) fn count(mut span: MessageSpan, messages: u64) -> MessageSpan {
 }
 
 /// A message's own destination in place of the producer's or consumer's.
-pub(crate) fn rename(attributes: &mut [KeyValue], message: &Message<'_>) {
+pub(crate) fn rename(attributes: &mut Vec<KeyValue>, message: &Message<'_>) {
     let Some(destination) = message.destination else { return };
-    if let Some(name) = attributes.iter_mut().find(|name| name.key.as_str() == attribute::DESTINATION_NAME) {
-        name.value = Value::from(destination.to_owned());
+    let own = KeyValue::new(attribute::DESTINATION_NAME, destination.to_owned());
+    match attributes.iter_mut().find(|name| name.key == own.key) {
+        Some(name) => *name = own,
+        None => attributes.push(own),
     }
 }
 

@@ -193,6 +193,18 @@ fn a_batch_whose_messages_are_processed_one_by_one_counts_once() {
 }
 
 #[test]
+fn consumers_of_several_topics_count_together() {
+    let measured = Measured::new();
+    let consumers = measured.instrumentation(System::Kafka).consumers("billing");
+    // Made before anybody polls.
+    let orders = consumers.of("orders");
+    consumers.poll().many(two());
+    orders.process(&(), &Message::new()).done();
+    consumers.of("refunds").process(&(), &Message::new()).done();
+    assert_eq!(measured.one(CONSUMED).count, 2);
+}
+
+#[test]
 fn a_destination_of_many_names_is_told_by_its_template() {
     let measured = Measured::new();
     let mqtt = measured.instrumentation(System::Mqtt);

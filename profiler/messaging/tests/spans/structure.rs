@@ -149,7 +149,8 @@ fn a_batch_of_several_topics_tells_them_with_each_message() {
     let topics = messages.iter().zip(["orders", "refunds"]);
     consumer.poll().many(topics.map(|(properties, topic)| (properties, Message::new().destination(topic))));
     let span = exported.span();
-    assert_eq!(attribute(&span, "messaging.destination.name").as_deref(), Some(""));
+    assert_eq!(attribute(&span, "messaging.destination.name"), None);
+    assert_eq!(span.name, "poll");
     assert_eq!(span.links.iter().next().unwrap().attributes[0].value.to_string(), "orders");
 }
 
@@ -330,5 +331,29 @@ fn a_context_from_an_envelope_is_carried() {
     for process in &exported.spans()[1..] {
         assert_eq!(process.parent_span_id, sent);
         assert_eq!(linked(process), [sent]);
+    }
+}
+
+#[test]
+fn a_consumer_of_several_topics_has_one_for_each() {
+    let exported = Exported::new();
+    let kafka = exported.instrumentation(System::Kafka);
+    let consumers = kafka.consumers("billing");
+    let messages = [carrying(&elsewhere(1).0), carrying(&elsewhere(2).0)];
+    let topics = ["orders", "orders"];
+    let polled =
+        messages.iter().zip(topics).map(|(carrier, topic)| (carrier, Message::new().destination(topic)));
+    consumers.poll().many(polled);
+    for (carrier, topic) in messages.iter().zip(["orders", "refunds"]) {
+        consumers.of(topic).process(carrier, &Message::new()).done();
+    }
+    kafka.producers().of("invoices").send(&mut (), &Message::new()).done();
+    let spans = exported.spans();
+    let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+    assert_eq!(names, ["poll", "process orders", "process refunds", "send invoices"]);
+    // All that came are of one topic, which the poll then tells.
+    assert_eq!(attribute(&spans[0], "messaging.destination.name").as_deref(), Some("orders"));
+    for span in &spans[..3] {
+        assert_eq!(attribute(span, "messaging.consumer.group.name").as_deref(), Some("billing"));
     }
 }
