@@ -16,7 +16,7 @@ use spanprof_exporter::SampleKind;
 
 use super::clock::ThreadId;
 use super::episode::Episode;
-use super::window::{Observation, StackNumber, Window};
+use super::window::{AttributesNumber, Observation, StackNumber, Window};
 
 /// Where time was spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +46,8 @@ pub(super) struct Share {
     /// `None` where no single thread had it.
     pub(super) thread: Option<ThreadId>,
     pub(super) span: Option<SpanContext>,
+    /// Where the span isn't told.
+    pub(super) attributes: Option<AttributesNumber>,
     pub(super) place: Place,
     pub(super) kind: SampleKind,
     pub(super) nanoseconds: u64,
@@ -110,7 +112,7 @@ pub(super) fn attribute(window: &Window) -> Vec<Share> {
     for visit in visits.into_values().flatten() {
         shares.push(Share { nanoseconds: visit.weight, ..observed(&visit, SampleKind::OffCpu) });
     }
-    for wait in &window.suspended {
+    for wait in window.waits() {
         let place = wait.stack.map_or(Place::Unseen(UNKNOWN_AWAIT), Place::Stack);
         for (kind, nanoseconds) in [(SampleKind::Suspended, wait.suspended), (SampleKind::Ready, wait.ready)]
         {
@@ -118,6 +120,7 @@ pub(super) fn attribute(window: &Window) -> Vec<Share> {
                 shares.push(Share {
                     thread: None,
                     span: wait.span,
+                    attributes: wait.attributes,
                     place,
                     kind,
                     nanoseconds,
@@ -187,6 +190,7 @@ fn observed(observation: &Observation, kind: SampleKind) -> Share {
     Share {
         thread: Some(observation.thread),
         span: observation.span,
+        attributes: None,
         place: observation.stack.map_or(Place::Unseen(STACK_LOST), Place::Stack),
         kind,
         nanoseconds: 0,
@@ -197,13 +201,14 @@ fn observed(observation: &Observation, kind: SampleKind) -> Share {
 /// CPU time of which neither place nor span is known.
 fn unplaced(words: &'static str) -> Share {
     let (place, kind) = (Place::Unseen(words), SampleKind::Cpu);
-    Share { thread: None, span: None, place, kind, nanoseconds: 0, count: 0 }
+    Share { thread: None, span: None, attributes: None, place, kind, nanoseconds: 0, count: 0 }
 }
 
 fn unseen(thread: ThreadId, episode: &Episode, words: &'static str, kind: SampleKind) -> Share {
     Share {
         thread: Some(thread),
         span: Some(episode.span.context),
+        attributes: None,
         place: Place::Unseen(words),
         kind,
         nanoseconds: 0,
@@ -293,8 +298,15 @@ mod tests {
     #[test]
     fn a_task_s_waits_go_through() {
         let mut window = Window::default();
-        let wait = Suspended { span: Some(span(3)), stack: None, suspended: 70, ready: 5, count: 2 };
-        window.suspended.push(wait);
+        let wait = Suspended {
+            span: Some(span(3)),
+            attributes: None,
+            stack: None,
+            suspended: 70,
+            ready: 5,
+            count: 2,
+        };
+        window.suspended(wait, &[]);
         let shares = attribute(&window);
         assert_eq!(sum(&shares, |share| share.kind == SampleKind::Suspended), 70);
         assert_eq!(sum(&shares, |share| share.kind == SampleKind::Ready), 5);

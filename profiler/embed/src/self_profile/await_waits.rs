@@ -6,17 +6,16 @@ use crate::await_points::{self, Lost};
 /// Takes all that was recorded since the last call, and what was lost; `told` of the losses has been taken before.
 pub(super) fn collect(window: &mut Window, told: &mut Lost) {
     await_points::drain(&mut |wait| {
-        if let Some(span) = wait.span {
-            window.attributes(span, wait.attributes);
-        }
         let stack = (!wait.place.is_empty()).then(|| window.stack(wait.place, StackEnd::Root)).flatten();
-        window.suspended(Suspended {
+        let waits = Suspended {
             span: wait.span,
+            attributes: None,
             stack,
             suspended: wait.suspended,
             ready: wait.ready,
             count: wait.count,
-        });
+        };
+        window.suspended(waits, wait.attributes);
     });
     let lost = await_points::lost();
     window.losses.suspensions += lost.suspensions - told.suspensions;

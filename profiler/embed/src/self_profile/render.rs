@@ -17,7 +17,7 @@ use spanprof_symbolizer::{Frame, FrameKind, Symbolizer};
 use super::attribution::{Place, Share};
 use super::clock::ThreadId;
 use super::modules::LoadedModules;
-use super::window::{StackEnd, StackNumber, Window};
+use super::window::{AttributesNumber, StackEnd, StackNumber, Window};
 
 /// Spans per window that keep their ids.
 const SPAN_BUDGET: usize = 1_000;
@@ -51,6 +51,7 @@ impl Renderer {
             service: Arc::clone(&self.service),
             stacks: HashMap::new(),
             module_ids: HashMap::new(),
+            folded_attributes: window.folded_attributes(),
             label_sets: HashMap::new(),
         };
         for share in shares {
@@ -119,22 +120,24 @@ struct Writer<'a> {
     service: Arc<str>,
     stacks: HashMap<Place, StackId>,
     module_ids: HashMap<usize, ModuleId>,
+    folded_attributes: HashMap<AttributesNumber, &'a [u8]>,
     /// Of threads, and of spans that keep their ids.
     label_sets: HashMap<(Option<ThreadId>, Option<Ids>), LabelSetId>,
 }
 
 impl Writer<'_> {
     fn write(&mut self, share: &Share) {
-        let labels = self.labels(share.thread, share.span);
+        let labels = self.labels(share);
         let stack = self.stack(share.place);
         let key = SampleKey { stack, labels, kind: share.kind };
         self.profile.add(key, share.nanoseconds, share.count);
     }
 
-    fn labels(&mut self, thread: Option<ThreadId>, span: Option<SpanContext>) -> LabelSetId {
+    fn labels(&mut self, share: &Share) -> LabelSetId {
+        let (thread, span) = (share.thread, share.span);
         let kept = span.as_ref().map(ids).filter(|ids| self.kept.contains(ids));
         // The others are told apart by their attributes alone.
-        let key = (span.is_none() || kept.is_some()).then_some((thread, kept));
+        let key = (span.is_none() && share.attributes.is_none() || kept.is_some()).then_some((thread, kept));
         if let Some(known) = key.as_ref().and_then(|key| self.label_sets.get(key)) {
             return *known;
         }
@@ -155,6 +158,8 @@ impl Writer<'_> {
                 labels.push(Label::text(label::SPAN_ID, span.span_id.to_string()));
             }
             add_attributes(self.window.attributes_of(&span), &mut labels);
+        } else if let Some(bytes) = share.attributes.and_then(|number| self.folded_attributes.get(&number)) {
+            add_attributes(bytes, &mut labels);
         }
         let set = self.profile.intern_labels(labels);
         if let Some(key) = key {

@@ -160,6 +160,8 @@ impl Sampler {
             in_span.swap(chosen as usize, other as usize);
         }
         in_span.truncate(most as usize);
+        // A sampler that was kept from the CPU knows nothing of the time that it missed, so that one look can't stand for it.
+        let since_last = since_last.min(2 * self.plan.round);
         let weight = since_last * all / (in_span.len() as u64).max(1);
         for (thread, thread_pointer) in in_span {
             self.visit_one(thread, thread_pointer, weight);

@@ -140,8 +140,12 @@ mod tests {
         }
         thread.join().unwrap();
         buffers.drain(|sample| periods += u64::from(sample.periods));
-        assert_eq!(buffers.take_lost(), 0);
-        assert!((95..=101).contains(&periods), "{periods} periods in {whole} samples of 100 periods");
+        // On a busy machine this thread may come too late for some; they are counted.
+        let lost = buffers.take_lost();
+        assert!(
+            (95..=101).contains(&(periods + lost)),
+            "{periods} periods in {whole} samples and {lost} lost, of 100 periods"
+        );
         assert!(!timer.is_running());
         assert!(CpuTimer::start(id, signal, PERIOD, PERIOD).is_err());
     }

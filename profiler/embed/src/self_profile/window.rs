@@ -19,6 +19,16 @@ const MAX_STACKS: usize = 32 << 10;
 /// Stretches of spans with exact times, and threads' spans with short ones, per window; 200 bytes each.
 const MAX_EPISODES: usize = 16 << 10;
 const MAX_BRIEF: usize = 1 << 10;
+/// Waits of tasks under their spans, per window; 96 bytes each. The rest add up by place and attributes …
+const MAX_SUSPENDED: usize = 16 << 10;
+/// … except those that are slow, of which there may be some more.
+const MAX_SLOW_SUSPENDED: usize = 20 << 10;
+/// A wait is slow that takes so many times the mean.
+const SLOW: u64 = 4;
+/// Sums by place and attributes.
+const MAX_FOLDED: usize = 2 << 10;
+/// Distinct attributes of waits whose span is not told.
+const MAX_FOLDED_ATTRIBUTES: usize = 1 << 10;
 /// Spans whose attributes are kept, per window.
 const MAX_ATTRIBUTES: usize = 16 << 10;
 
@@ -71,10 +81,16 @@ pub(super) struct ThreadTimes {
     pub(super) cpu: u64,
 }
 
-/// A wait of a task that no thread had, from the await points.
+/// Attributes of this window, by their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct AttributesNumber(u32);
+
+/// Waits of tasks that no thread had, from the await points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Suspended {
     pub(super) span: Option<SpanContext>,
+    /// Of waits whose span is not told.
+    pub(super) attributes: Option<AttributesNumber>,
     pub(super) stack: Option<StackNumber>,
     pub(super) suspended: u64,
     pub(super) ready: u64,
@@ -98,7 +114,10 @@ pub(super) struct Window {
     episodes: Vec<(ThreadId, Episode)>,
     /// Short stretches together, per thread and span.
     brief: HashMap<(ThreadId, TraceId, SpanId), Episode>,
-    pub(super) suspended: Vec<Suspended>,
+    suspended: Vec<Suspended>,
+    folded: HashMap<(Option<StackNumber>, Option<AttributesNumber>), Suspended>,
+    /// Of all waits so far: how many, and how long, in nanoseconds.
+    all_suspended: (u64, u64),
     pub(super) threads: HashMap<ThreadId, ThreadTimes>,
     /// CPU time of the process that no thread above accounts for, without spanprof's own. Nanoseconds.
     pub(super) cpu_elsewhere: u64,
@@ -108,6 +127,7 @@ pub(super) struct Window {
     stacks: Vec<Stack>,
     stack_numbers: HashMap<Stack, StackNumber>,
     attributes: HashMap<SpanContext, Box<[u8]>>,
+    folded_attributes: HashMap<Box<[u8]>, AttributesNumber>,
 }
 
 impl Window {
@@ -165,13 +185,64 @@ impl Window {
         self.episodes.iter().map(|(thread, episode)| (*thread, episode)).chain(brief)
     }
 
-    /// Adds waits of tasks.
-    pub(super) fn suspended(&mut self, wait: Suspended) {
-        if self.suspended.len() < MAX_OBSERVATIONS {
-            self.suspended.push(wait);
-        } else {
-            self.losses.suspensions += wait.count;
+    /// Adds waits of tasks under one span, or none, with that span's attributes. With too many spans, those of the slow
+    /// waits are told, as with spans altogether; all time is.
+    pub(super) fn suspended(&mut self, mut wait: Suspended, attributes: &[u8]) {
+        let time = wait.suspended + wait.ready;
+        self.all_suspended.0 += wait.count;
+        self.all_suspended.1 += time;
+        if let Some(span) = wait.span {
+            let (count, all) = self.all_suspended;
+            let is_slow = time.saturating_mul(count) >= all.saturating_mul(wait.count).saturating_mul(SLOW);
+            if self.suspended.len() < if is_slow { MAX_SLOW_SUSPENDED } else { MAX_SUSPENDED } {
+                self.attributes(span, attributes);
+                self.suspended.push(wait);
+                return;
+            }
+            self.losses.suspensions_folded += wait.count;
         }
+        wait.span = None;
+        wait.attributes = self.fold_attributes(attributes);
+        let has_room = self.folded.len() < MAX_FOLDED;
+        match self.folded.entry((wait.stack, wait.attributes)) {
+            Entry::Occupied(mut sum) => {
+                let sum = sum.get_mut();
+                sum.suspended += wait.suspended;
+                sum.ready += wait.ready;
+                sum.count += wait.count;
+            }
+            Entry::Vacant(place) if has_room => {
+                place.insert(wait);
+            }
+            Entry::Vacant(_) => self.losses.suspensions += wait.count,
+        }
+    }
+
+    /// The number of attributes, stored once; `None` without any, or without room.
+    fn fold_attributes(&mut self, attributes: &[u8]) -> Option<AttributesNumber> {
+        if attributes.is_empty() {
+            return None;
+        }
+        if let Some(number) = self.folded_attributes.get(attributes) {
+            return Some(*number);
+        }
+        if self.folded_attributes.len() == MAX_FOLDED_ATTRIBUTES {
+            self.losses.attributes += 1;
+            return None;
+        }
+        let number = AttributesNumber(self.folded_attributes.len() as u32);
+        self.folded_attributes.insert(attributes.into(), number);
+        Some(number)
+    }
+
+    /// All waits of tasks.
+    pub(super) fn waits(&self) -> impl Iterator<Item = &Suspended> {
+        self.suspended.iter().chain(self.folded.values())
+    }
+
+    /// Attributes by their number, as they stand in a record.
+    pub(super) fn folded_attributes(&self) -> HashMap<AttributesNumber, &[u8]> {
+        self.folded_attributes.iter().map(|(attributes, number)| (*number, attributes.as_ref())).collect()
     }
 
     /// Stores a stack once.
@@ -210,5 +281,47 @@ impl Window {
     /// A span's attributes, as they stand in a record; empty where none were seen.
     pub(super) fn attributes_of(&self, span: &SpanContext) -> &[u8] {
         self.attributes.get(span).map_or(&[], |attributes| attributes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(span: u32, nanoseconds: u64) -> Suspended {
+        let id = u64::from(span).to_ne_bytes();
+        let span = (span != 0).then(|| SpanContext::new(TraceId([1; 16]), SpanId(id), 0));
+        Suspended { span, attributes: None, stack: None, suspended: nanoseconds, ready: 1, count: 1 }
+    }
+
+    #[test]
+    fn with_too_many_spans_slow_waits_keep_theirs_and_all_time_is_told() {
+        let mut window = Window::default();
+        let all = 2 * MAX_SUSPENDED as u32;
+        let is_slow = |span: &u32| span.is_multiple_of(100);
+        for span in 1..=all {
+            window.suspended(wait(span, if is_slow(&span) { 1_000 } else { 10 }), b"orders");
+        }
+        let time: u64 = window.waits().map(|wait| wait.suspended + wait.ready).sum();
+        let slow = (1..=all).filter(is_slow).count() as u64;
+        assert_eq!(time, slow * 1_000 + (u64::from(all) - slow) * 10 + u64::from(all));
+        let told = window.waits().filter(|wait| wait.span.is_some() && wait.suspended == 1_000).count();
+        assert_eq!(told as u64, slow);
+        let folded: Vec<_> = window.waits().filter(|wait| wait.span.is_none()).collect();
+        let [folded] = folded[..] else { panic!("{folded:?}") };
+        assert_eq!(folded.count, window.losses.suspensions_folded);
+        assert_eq!(window.folded_attributes()[&folded.attributes.expect("orders")], b"orders");
+        assert_eq!(window.losses.suspensions, 0);
+    }
+
+    #[test]
+    fn more_places_than_there_is_room_for_are_counted() {
+        let mut window = Window::default();
+        let all = 2 * MAX_FOLDED as u32;
+        for place in 0..all {
+            window.suspended(Suspended { stack: Some(StackNumber(place)), ..wait(0, 10) }, b"");
+        }
+        assert_eq!(window.waits().count(), MAX_FOLDED);
+        assert_eq!(window.losses.suspensions, MAX_FOLDED as u64);
     }
 }
