@@ -6,6 +6,7 @@ import java.util.Arrays;
 import java.util.Properties;
 import java.util.concurrent.TimeoutException;
 import org.apache.rocketmq.client.exception.MQClientException;
+import org.apache.rocketmq.common.MixAll;
 import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.namesrv.NamesrvStartup;
 import org.apache.rocketmq.proxy.ProxyStartup;
@@ -92,7 +93,12 @@ public final class RocketMqLauncher {
         waitForRoute(name);
     }
 
-    /** A message that failed comes again after a second, whatever number of times it failed. */
+    /**
+     * A message that failed comes again after a second, whatever number of times it failed.
+     *
+     * <p>The topic of a group's retries would come into being by the first of them, and its consumers look for new
+     * routes every half minute. So it is made with the group.
+     */
     private void makeGroup(String name, int retries, boolean orderly) throws Exception {
         long[] waits = new long[18];
         Arrays.fill(waits, 1_000);
@@ -105,6 +111,7 @@ public final class RocketMqLauncher {
         group.setConsumeMessageOrderly(orderly);
         group.setGroupRetryPolicy(retry);
         admin.createAndUpdateSubscriptionGroupConfig(broker, group);
+        makeTopic(MixAll.getRetryTopic(name), "NORMAL", 1);
     }
 
     /**

@@ -62,9 +62,7 @@ impl Kafka {
     /// As there.
     pub fn start_on(ports: Ports) -> Result<Self, StartError> {
         let program = RECIPE.prepare()?;
-        talk::start(&RECIPE.title(), |attempt| {
-            Self::attempt(&program, ports.choose(USUAL_PORTS, attempt.number), attempt)
-        })
+        talk::start(&RECIPE.title(), |attempt| Self::attempt(&program, ports.choose(USUAL_PORTS, attempt)))
     }
 
     /// The one that all tests of a program share; it ends with the program.
@@ -84,7 +82,7 @@ impl Kafka {
         RECIPE.prepare().map(drop)
     }
 
-    fn attempt(program: &Program, ports: [u16; 2], attempt: talk::Try) -> Result<Self, Attempt> {
+    fn attempt(program: &Program, ports: [u16; 2]) -> Result<Self, Attempt> {
         let [broker, controller] = ports;
         let directory = RunDirectory::new("kafka")?;
         let configuration = directory.path().join("server.properties");
@@ -100,7 +98,7 @@ impl Kafka {
             .arg(format!("-Djava.io.tmpdir={}", directory.path().display()))
             .args(["-cp", &program.class_path, RECIPE.launcher, &bootstrap_servers])
             .arg(configuration);
-        Ok(Self { talk: Talk::start(directory, command, attempt)?, bootstrap_servers })
+        Ok(Self { talk: Talk::start(directory, command)?, bootstrap_servers })
     }
 
     /// Where clients begin: host and port.

@@ -37,9 +37,7 @@ impl Mosquitto {
     /// As there.
     pub fn start_on(ports: Ports) -> Result<Self, StartError> {
         let program = program()?;
-        talk::start("mosquitto", |attempt| {
-            Self::attempt(&program, ports.choose(USUAL_PORTS, attempt.number), attempt)
-        })
+        talk::start("mosquitto", |attempt| Self::attempt(&program, ports.choose(USUAL_PORTS, attempt)))
     }
 
     /// The one that all tests of a program share; it ends with the program.
@@ -59,7 +57,7 @@ impl Mosquitto {
         Ok(program().map(drop)?)
     }
 
-    fn attempt(program: &Path, [port]: [u16; 1], attempt: talk::Try) -> Result<Self, Attempt> {
+    fn attempt(program: &Path, [port]: [u16; 1]) -> Result<Self, Attempt> {
         let directory = RunDirectory::new("mosquitto")?;
         let configuration = directory.path().join("mosquitto.conf");
         let text = include_str!("../mosquitto/mosquitto.conf")
@@ -69,7 +67,7 @@ impl Mosquitto {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "exec \"$0\" -c \"$1\" 2>&1"]).arg(program).arg(configuration);
         let (process, input, lines) = Process::start(directory, command)?;
-        await_line(&process, &lines, attempt, |line| line.ends_with(" running"))?;
+        await_line(&process, &lines, |line| line.ends_with(" running"))?;
         Ok(Self { process, _input: input, address: format!("127.0.0.1:{port}") })
     }
 

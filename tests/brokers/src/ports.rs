@@ -31,7 +31,7 @@ impl Ports {
     ///
     /// # Panics
     /// Where there are no free ports in the range, which no machine of ours has seen.
-    pub(crate) fn choose<const COUNT: usize>(self, usual: [u16; COUNT], attempt: u32) -> [u16; COUNT] {
+    pub(crate) fn choose<const COUNT: usize>(self, usual: [u16; COUNT], attempt: usize) -> [u16; COUNT] {
         if self == Self::Usual && attempt == 0 && usual.into_iter().all(is_free) {
             return usual;
         }

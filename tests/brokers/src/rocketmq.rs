@@ -145,8 +145,8 @@ impl RocketMq {
         let recipe = options.version.recipe();
         let program = recipe.prepare()?;
         talk::start(&recipe.title(), |attempt| {
-            let ports = options.ports.choose(USUAL_PORTS, attempt.number);
-            Self::attempt(&program, options.version, ports, attempt)
+            let ports = options.ports.choose(USUAL_PORTS, attempt);
+            Self::attempt(&program, options.version, ports)
         })
     }
 
@@ -159,12 +159,7 @@ impl RocketMq {
         SHARED.get_or_init(Self::start).as_ref()
     }
 
-    fn attempt(
-        program: &Program,
-        version: RocketMqVersion,
-        ports: [u16; 6],
-        attempt: talk::Try,
-    ) -> Result<Self, Attempt> {
+    fn attempt(program: &Program, version: RocketMqVersion, ports: [u16; 6]) -> Result<Self, Attempt> {
         let [_fast, name_server, broker, _replication, grpc, _remoting] = ports;
         let directory = RunDirectory::new("rocketmq")?;
         write_configuration(directory.path(), ports)?;
@@ -180,7 +175,7 @@ impl RocketMq {
             .env("ROCKETMQ_HOME", directory.path())
             .env("NAMESRV_ADDR", address(name_server));
         Ok(Self {
-            talk: Talk::start(directory, command, attempt)?,
+            talk: Talk::start(directory, command)?,
             version,
             name_server: address(name_server),
             broker: address(broker),

@@ -9,18 +9,23 @@ use std::time::{Duration, Instant};
 use crate::process::{Lines, NoLine, Process, RunDirectory};
 use crate::{Refused, StartError};
 
-/// How long a broker may take until it is ready, at first; twice as long each further time.
+/// How long a broker may take until it is ready, while it gets on; the most that a busy machine needed was 35 s.
+const START_PATIENCE: Duration = Duration::from_secs(240);
+
+/// How long it may stand still meanwhile.
 ///
-/// A virtual machine was seen to hang in its start, seldom and for minutes, with all its threads waiting (Linux 6.18,
-/// glibc 2.36, OpenJDK 17); another one beside it started in seconds. So a late one is started anew. A machine that is
-/// busy with builds needs a third of this.
-const START_PATIENCE: Duration = Duration::from_secs(40);
+/// A virtual machine was seen to stand still in its start, seldom and for minutes, with all its threads waiting (Linux
+/// 6.18, glibc 2.36, OpenJDK 17); another one beside it started in seconds. So one that stands still is started anew.
+const STANDSTILL: Duration = Duration::from_secs(20);
+
+/// Less CPU time than this in that time is standing still: the threads that only keep time need as much.
+const STANDSTILL_CPU: Duration = Duration::from_millis(100);
 
 /// How long it may take to make a topic or a group.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often a broker is started anew because somebody took one of its ports first, or because it was late.
-const ATTEMPTS: u32 = 4;
+/// How often a broker is started anew because somebody took one of its ports first, or because it stood still.
+const ATTEMPTS: usize = 4;
 
 /// What brokers write where a port is taken.
 const PORT_TAKEN: &str = "Address already in use";
@@ -33,19 +38,6 @@ const LAST_LINES: usize = 10;
 pub(crate) struct Talk {
     process: Process,
     conversation: Mutex<(ChildStdin, Lines)>,
-}
-
-/// One attempt to start a broker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Try {
-    /// How many came before.
-    pub(crate) number: u32,
-}
-
-impl Try {
-    fn patience(self) -> Duration {
-        START_PATIENCE * 2_u32.pow(self.number)
-    }
 }
 
 /// Why one attempt failed.
@@ -63,11 +55,11 @@ impl From<std::io::Error> for Attempt {
     }
 }
 
-/// Starts a broker, and again where it met somebody at one of its ports or was late.
-pub(crate) fn start<T>(broker: &str, attempt: impl Fn(Try) -> Result<T, Attempt>) -> Result<T, StartError> {
+/// Starts a broker, and again where it met somebody at one of its ports or stood still.
+pub(crate) fn start<T>(broker: &str, attempt: impl Fn(usize) -> Result<T, Attempt>) -> Result<T, StartError> {
     let mut reasons = Vec::new();
     for number in 0..ATTEMPTS {
-        match attempt(Try { number }) {
+        match attempt(number) {
             Ok(started) => return Ok(started),
             Err(Attempt::Again(reason)) => {
                 eprintln!("{broker}: {reason}; it is started again");
@@ -84,9 +76,9 @@ pub(crate) fn start<T>(broker: &str, attempt: impl Fn(Try) -> Result<T, Attempt>
 
 impl Talk {
     /// Starts a launcher and waits until it is ready.
-    pub(crate) fn start(directory: RunDirectory, command: Command, attempt: Try) -> Result<Self, Attempt> {
+    pub(crate) fn start(directory: RunDirectory, command: Command) -> Result<Self, Attempt> {
         let (process, input, lines) = Process::start(directory, command)?;
-        await_line(&process, &lines, attempt, |line| line == "READY")?;
+        await_line(&process, &lines, |line| line == "READY")?;
         Ok(Self { process, conversation: Mutex::new((input, lines)) })
     }
 
@@ -116,13 +108,22 @@ impl Talk {
 pub(crate) fn await_line(
     process: &Process,
     lines: &Lines,
-    attempt: Try,
     is_it: impl Fn(&str) -> bool,
 ) -> Result<(), Attempt> {
-    let deadline = Instant::now() + attempt.patience();
+    await_line_or_standstill(process, lines, STANDSTILL, is_it)
+}
+
+fn await_line_or_standstill(
+    process: &Process,
+    lines: &Lines,
+    standstill: Duration,
+    is_it: impl Fn(&str) -> bool,
+) -> Result<(), Attempt> {
+    let deadline = Instant::now() + START_PATIENCE;
     let mut said = VecDeque::new();
-    let ending = loop {
-        match lines.next_until(deadline) {
+    let mut used = Duration::ZERO;
+    loop {
+        match lines.next_until(deadline.min(Instant::now() + standstill)) {
             Ok(line) if is_it(&line) => return Ok(()),
             Ok(line) => {
                 said.push_back(line);
@@ -130,17 +131,27 @@ pub(crate) fn await_line(
                     said.pop_front();
                 }
             }
-            Err(ending) => break ending,
+            Err(NoLine::Ended) => {
+                let words = said.into_iter().chain([process.last_words()]).collect::<Vec<_>>().join("\n");
+                let taken = words.contains(PORT_TAKEN);
+                return Err(match taken {
+                    true => Attempt::Again("one of its ports was taken".to_owned()),
+                    false => Attempt::Failed(words),
+                });
+            }
+            Err(NoLine::Late) => {
+                let now_used = process.cpu_time()?;
+                let seconds = standstill.as_secs_f32();
+                if now_used.saturating_sub(used) < STANDSTILL_CPU {
+                    return Err(Attempt::Again(format!("it stood still for {seconds} s")));
+                }
+                if Instant::now() >= deadline {
+                    return Err(Attempt::Failed(format!("not ready after {} s", START_PATIENCE.as_secs())));
+                }
+                used = now_used;
+            }
         }
-    };
-    let words = said.into_iter().chain([process.last_words()]).collect::<Vec<_>>().join("\n");
-    Err(match ending {
-        NoLine::Late => Attempt::Again(format!("not ready after {} s", attempt.patience().as_secs())),
-        NoLine::Ended if words.contains(PORT_TAKEN) => {
-            Attempt::Again("one of its ports was taken".to_owned())
-        }
-        NoLine::Ended => Attempt::Failed(words),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -150,12 +161,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_broker_is_started_again_with_more_patience() {
-        let patience = start("some", |attempt| match attempt.number {
-            2 => Ok(attempt.patience()),
-            _ => Err(Attempt::Again("late".to_owned())),
+    fn a_broker_that_met_somebody_is_started_again() {
+        let started = start("some", |attempt| match attempt {
+            2 => Ok(attempt),
+            _ => Err(Attempt::Again("taken".to_owned())),
         });
-        assert_eq!(patience, Ok(4 * START_PATIENCE));
+        assert_eq!(started, Ok(2));
+        let never = start::<()>("some", |_| Err(Attempt::Again("taken".to_owned())));
+        assert_eq!(never.unwrap_err().to_string().matches("taken").count(), ATTEMPTS);
     }
 
     #[test]
@@ -175,7 +188,7 @@ mod tests {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", script]);
             let directory = RunDirectory::new("test").expect("there is a place for it");
-            Talk::start(directory, command, Try { number: 0 }).expect_err("it ends")
+            Talk::start(directory, command).expect_err("it ends")
         };
         assert_eq!(ends("echo one; echo two >&2"), Attempt::Failed("one\ntwo".to_owned()));
         let taken = Attempt::Again("one of its ports was taken".to_owned());
@@ -183,11 +196,21 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_still_is_given_up() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read -r _"]);
+        let directory = RunDirectory::new("test").expect("there is a place for it");
+        let (process, _input, lines) = Process::start(directory, command).expect("it starts");
+        let given_up = await_line_or_standstill(&process, &lines, Duration::from_millis(500), |_| true);
+        assert_eq!(given_up, Err(Attempt::Again("it stood still for 0.5 s".to_owned())));
+    }
+
+    #[test]
     fn questions_are_answered_one_by_one() {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "echo hello; echo READY; read -r x; echo ok; read -r x; echo \"error no $x\""]);
         let directory = RunDirectory::new("test").expect("there is a place for it");
-        let talk = Talk::start(directory, command, Try { number: 0 }).expect("it is ready");
+        let talk = Talk::start(directory, command).expect("it is ready");
         talk.ask("first").expect("it says ok");
         assert_eq!(talk.ask("second").unwrap_err().to_string(), "`second` was refused: no second");
         let gone = talk.ask("third").unwrap_err().to_string();
