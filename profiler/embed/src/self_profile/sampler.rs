@@ -180,8 +180,7 @@ impl Sampler {
                 window.attributes(span, blocked.attributes);
                 let stack = window.stack(blocked.stack.frames, blocked.stack.end);
                 window.losses.stacks_cut += u64::from(blocked.stack.end != StackEnd::Root);
-                let at = clock::now();
-                window.visit(Observation { thread: id, at, stack, span: Some(span), weight });
+                window.visit(Observation { thread: id, at: blocked.at, stack, span: Some(span), weight });
             }
         }
     }

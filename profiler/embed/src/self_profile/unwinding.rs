@@ -48,6 +48,8 @@ pub(super) enum Outcome<'a> {
 /// A blocked thread.
 #[derive(Debug)]
 pub(super) struct Blocked<'a> {
+    /// A moment at which it was blocked.
+    pub(super) at: u64,
     /// What it publishes.
     pub(super) span: Option<SpanContext>,
     /// That span's attributes, as they stand in a record.
@@ -113,7 +115,7 @@ impl Unwinder {
             Look::Running => Outcome::Running,
             Look::Moved => Outcome::Moved,
             Look::Gone => Outcome::Gone,
-            Look::Blocked { instruction, stack, slot, slot_length } => {
+            Look::Blocked { at, instruction, stack, slot, slot_length } => {
                 self.modules.refresh_for(instruction);
                 let (slot_bytes, stack_bytes) = self.copy.split_at(slot_length);
                 let start = Start { ip: instruction, sp: stack, bp: None };
@@ -121,6 +123,7 @@ impl Unwinder {
                 let end = walk(&self.modules, start, copied, &mut self.frames);
                 let published = Snapshot::parse(slot_bytes, slot);
                 Outcome::Blocked(Blocked {
+                    at,
                     span: published.as_ref().map(|(snapshot, _)| snapshot.span),
                     attributes: published.map_or(&[], |(_, attributes)| attributes),
                     stack: Walked { frames: &self.frames, end },

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt as _;
 
 use spanprof_context::reading::{self, SLOT_COPY_SIZE};
 
-use super::clock::ThreadId;
+use super::clock::{self, ThreadId};
 use super::descriptors::KeptOpen;
 use super::handler::copy_memory;
 use super::schedstat::{ScheduleStatistics, Scheduled};
@@ -42,6 +42,8 @@ pub(super) enum Look {
     Gone,
     /// It is blocked; the copy holds the slot's bytes, then the stack's.
     Blocked {
+        /// A moment at which it was.
+        at: u64,
         /// Where it goes on.
         instruction: u64,
         stack: u64,
@@ -93,9 +95,11 @@ impl Visitor {
         let slot_length = slot.map_or(0, |slot| copy_memory(slot as u64, &mut copy[..SLOT_COPY_SIZE]));
         let stack_length = copy_memory(stack, &mut copy[slot_length..slot_length + STACK_BYTES]);
         copy.truncate(slot_length + stack_length);
+        // Between the two looks at the thread's runs: whoever looks may lose its CPU afterwards.
+        let at = clock::now();
         match self.scheduled() {
             Some(after) if after.runs == before.runs => {
-                Look::Blocked { instruction, stack, slot: slot.unwrap_or(0), slot_length }
+                Look::Blocked { at, instruction, stack, slot: slot.unwrap_or(0), slot_length }
             }
             Some(_) => Look::Moved,
             None => Look::Gone,
