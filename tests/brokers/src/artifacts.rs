@@ -98,7 +98,7 @@ impl Recipe {
             let why = told.lines().find(|line| line.contains("ERROR")).unwrap_or("Maven failed").trim();
             return Err(CacheError::NotHere(NotHere::new(
                 format!("the jars of {} can't be had: {why}", self.title()),
-                format!("tests/brokers/broker fetch {}", self.name),
+                "tests/brokers/broker fetch",
             )));
         }
         Ok(fs::rename(incoming, jars)?)

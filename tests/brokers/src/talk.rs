@@ -14,8 +14,8 @@ const START_PATIENCE: Duration = Duration::from_secs(240);
 
 /// How long it may stand still meanwhile.
 ///
-/// A virtual machine was seen to stand still in its start, seldom and for minutes, with all its threads waiting (Linux
-/// 6.18, glibc 2.36, OpenJDK 17); another one beside it started in seconds. So one that stands still is started anew.
+/// A virtual machine was seen to stand still in its start, seldom and for minutes, without CPU time (Linux 6.18, glibc
+/// 2.36, OpenJDK 17; the cause is not known); another one beside it started in seconds. So such a one is started anew.
 const STANDSTILL: Duration = Duration::from_secs(20);
 
 /// Less CPU time than this in that time is standing still: the threads that only keep time need as much.
