@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What a line of a broker may hold; the rest of a longer one counts as the next.
 const LINE_LIMIT: u64 = 16 * 1024;
@@ -117,13 +117,6 @@ impl Process {
         self.directory.path()
     }
 
-    /// What it used of the processors, to a hundredth of a second.
-    pub(crate) fn cpu_time(&self) -> io::Result<Duration> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
-        cpu_time(&text)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a stat file of another form"))
-    }
-
     /// The end of what the broker wrote as errors.
     pub(crate) fn last_words(&self) -> String {
         last_words(&self.directory.path().join("console.log"))
@@ -135,14 +128,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The user and system time in a process's `stat`, in the kernel's hundredths for programs.
-fn cpu_time(stat: &str) -> Option<Duration> {
-    // The name before it may hold anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let times = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().ok());
-    Some(Duration::from_millis(10 * times.sum::<Option<u64>>()?))
 }
 
 /// The end of a file, as text.
@@ -229,14 +214,9 @@ pub(crate) fn spawn(mut command: Command) -> io::Result<Child> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn cpu_time_is_that_of_user_and_system() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 1 0 0 0 120 30 9 9 20 0 1 0 5 0 0";
-        assert_eq!(cpu_time(stat), Some(Duration::from_millis(1_500)));
-        assert_eq!(cpu_time("7 (a"), None);
-    }
+    use super::*;
 
     #[test]
     fn a_process_is_killed_and_its_directory_deleted_with_it() {

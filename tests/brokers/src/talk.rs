@@ -9,22 +9,13 @@ use std::time::{Duration, Instant};
 use crate::process::{Lines, NoLine, Process, RunDirectory};
 use crate::{Refused, StartError};
 
-/// How long a broker may take until it is ready, while it gets on; the most that a busy machine needed was 35 s.
+/// How long a broker may take until it is ready; the most that a busy machine needed was 35 s.
 const START_PATIENCE: Duration = Duration::from_secs(240);
-
-/// How long it may stand still meanwhile.
-///
-/// A virtual machine was seen to stand still in its start, seldom and for minutes, without CPU time (Linux 6.18, glibc
-/// 2.36, OpenJDK 17; the cause is not known); another one beside it started in seconds. So such a one is started anew.
-const STANDSTILL: Duration = Duration::from_secs(20);
-
-/// Less CPU time than this in that time is standing still: the threads that only keep time need as much.
-const STANDSTILL_CPU: Duration = Duration::from_millis(100);
 
 /// How long it may take to make a topic or a group.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often a broker is started anew because somebody took one of its ports first, or because it stood still.
+/// How often a broker is started anew because somebody took one of its ports first.
 const ATTEMPTS: usize = 4;
 
 /// What brokers write where a port is taken.
@@ -55,7 +46,7 @@ impl From<std::io::Error> for Attempt {
     }
 }
 
-/// Starts a broker, and again where it met somebody at one of its ports or stood still.
+/// Starts a broker, and again where it met somebody at one of its ports.
 pub(crate) fn start<T>(broker: &str, attempt: impl Fn(usize) -> Result<T, Attempt>) -> Result<T, StartError> {
     let mut reasons = Vec::new();
     for number in 0..ATTEMPTS {
@@ -110,20 +101,10 @@ pub(crate) fn await_line(
     lines: &Lines,
     is_it: impl Fn(&str) -> bool,
 ) -> Result<(), Attempt> {
-    await_line_or_standstill(process, lines, STANDSTILL, is_it)
-}
-
-fn await_line_or_standstill(
-    process: &Process,
-    lines: &Lines,
-    standstill: Duration,
-    is_it: impl Fn(&str) -> bool,
-) -> Result<(), Attempt> {
     let deadline = Instant::now() + START_PATIENCE;
     let mut said = VecDeque::new();
-    let mut used = Duration::ZERO;
     loop {
-        match lines.next_until(deadline.min(Instant::now() + standstill)) {
+        match lines.next_until(deadline) {
             Ok(line) if is_it(&line) => return Ok(()),
             Ok(line) => {
                 said.push_back(line);
@@ -140,15 +121,7 @@ fn await_line_or_standstill(
                 });
             }
             Err(NoLine::Late) => {
-                let now_used = process.cpu_time()?;
-                let seconds = standstill.as_secs_f32();
-                if now_used.saturating_sub(used) < STANDSTILL_CPU {
-                    return Err(Attempt::Again(format!("it stood still for {seconds} s")));
-                }
-                if Instant::now() >= deadline {
-                    return Err(Attempt::Failed(format!("not ready after {} s", START_PATIENCE.as_secs())));
-                }
-                used = now_used;
+                return Err(Attempt::Failed(format!("not ready after {} s", START_PATIENCE.as_secs())));
             }
         }
     }
@@ -193,16 +166,6 @@ mod tests {
         assert_eq!(ends("echo one; echo two >&2"), Attempt::Failed("one\ntwo".to_owned()));
         let taken = Attempt::Again("one of its ports was taken".to_owned());
         assert_eq!(ends("echo 'bind: Address already in use' >&2"), taken);
-    }
-
-    #[test]
-    fn what_stands_still_is_given_up() {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "read -r _"]);
-        let directory = RunDirectory::new("test").expect("there is a place for it");
-        let (process, _input, lines) = Process::start(directory, command).expect("it starts");
-        let given_up = await_line_or_standstill(&process, &lines, Duration::from_millis(500), |_| true);
-        assert_eq!(given_up, Err(Attempt::Again("it stood still for 0.5 s".to_owned())));
     }
 
     #[test]
