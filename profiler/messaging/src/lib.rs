@@ -101,14 +101,19 @@
 //! Every parser is total and bounded: junk is no context, and never a panic. No baggage is written or read: messages are
 //! kept for days, and cross borders that requests don't.
 //!
-//! # Feature
+//! # Features
 //!
-//! `metrics`: the conventions' client metrics, and how long messages waited; see the module `metrics`.
+//! | feature | |
+//! |---|---|
+//! | `metrics` | the conventions' client metrics, and how long messages waited; see the module `metrics` |
+//! | `rdkafka` | Kafka by `rdkafka`: `clients::kafka` |
+//! | `rumqttc` | MQTT by `rumqttc`: `clients::mqtt` |
 
 pub mod amqp;
 pub mod binary;
 mod by_destination;
 pub mod carrier;
+pub mod clients;
 mod consumer;
 pub mod conventions;
 mod destination;

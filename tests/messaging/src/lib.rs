@@ -1,0 +1,5 @@
+//! What the tests on real brokers share: tracers whose spans stay in memory, and how to look at these.
+
+mod spans;
+
+pub use spans::{Spans, attribute};
