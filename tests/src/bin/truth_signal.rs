@@ -56,6 +56,8 @@ fn main() {
     let stop = program.stop_in_background();
     start_alarms();
     let thread_cpu_ns = interrupted_root();
+    // An alarm while the other thread is waited for would run its handler on top of that.
+    mask_alarm(libc::SIG_BLOCK);
     stop.tell(&json!({
         "program": "truth_signal",
         "pid": std::process::id(),
