@@ -107,6 +107,7 @@
 //! |---|---|
 //! | `metrics` | the conventions' client metrics, and how long messages waited; see the module `metrics` |
 //! | `rdkafka` | Kafka by `rdkafka`: `clients::kafka` |
+//! | `rocketmq` | RocketMQ over gRPC by Apache's `rocketmq`: `clients::rocketmq_grpc` |
 //! | `rumqttc` | MQTT by `rumqttc`: `clients::mqtt` |
 
 pub mod amqp;

@@ -2,4 +2,4 @@
 
 mod spans;
 
-pub use spans::{Spans, attribute};
+pub use spans::{Ids, Spans, attribute, ids, links, parent};

@@ -3,8 +3,13 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use opentelemetry::SpanId;
+use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use spanprof_messaging::conventions::attribute as key;
+use spanprof_messaging::{Instrumentation, Operation, System};
+
+/// A span's trace and its own id.
+pub type Ids = (TraceId, SpanId);
 
 /// A tracer provider, and what it finished.
 #[derive(Debug)]
@@ -42,6 +47,11 @@ impl Spans {
         &self.provider
     }
 
+    /// An instrumentation whose spans they are.
+    pub fn instrumentation(&self, system: System) -> Instrumentation {
+        Instrumentation::new(system).with_tracer_provider(&self.provider)
+    }
+
     /// All that have ended.
     pub fn finished(&self) -> Vec<SpanData> {
         self.exporter.get_finished_spans().expect("nobody panicked while it exported")
@@ -54,6 +64,13 @@ impl Spans {
         spans
     }
 
+    /// Those of an operation that have ended.
+    pub fn of(&self, operation: Operation) -> Vec<SpanData> {
+        let mut spans = self.finished();
+        spans.retain(|span| attribute(span, key::OPERATION_TYPE).as_deref() == Some(operation.name()));
+        spans
+    }
+
     /// Those of a name that have ended, by their ids.
     pub fn by_id(&self, name: &str) -> HashMap<SpanId, SpanData> {
         self.named(name).into_iter().map(|span| (span.span_context.span_id(), span)).collect()
@@ -63,4 +80,23 @@ impl Spans {
 /// A span's attribute as text.
 pub fn attribute<'a>(span: &'a SpanData, key: &str) -> Option<Cow<'a, str>> {
     span.attributes.iter().find(|known| known.key.as_str() == key).map(|known| known.value.as_str())
+}
+
+/// Who a span is.
+pub fn ids(span: &SpanData) -> Ids {
+    of_context(&span.span_context)
+}
+
+/// Who its parent is, which is in its trace; invalid where it has none.
+pub fn parent(span: &SpanData) -> Ids {
+    (span.span_context.trace_id(), span.parent_span_id)
+}
+
+/// Which spans it links to.
+pub fn links(span: &SpanData) -> Vec<Ids> {
+    span.links.iter().map(|link| of_context(&link.span_context)).collect()
+}
+
+fn of_context(context: &SpanContext) -> Ids {
+    (context.trace_id(), context.span_id())
 }

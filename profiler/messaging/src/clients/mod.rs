@@ -8,3 +8,5 @@
 pub mod kafka;
 #[cfg(feature = "rumqttc")]
 pub mod mqtt;
+#[cfg(feature = "rocketmq")]
+pub mod rocketmq_grpc;
