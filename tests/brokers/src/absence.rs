@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-/// Something is missing on this machine without which a broker cannot run.
+/// Something is missing on this machine without which a broker or a client cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}; get it by `{command}`")]
 pub struct NotHere {
@@ -28,17 +28,17 @@ impl NotHere {
     }
 }
 
-/// Why a broker didn't start.
+/// Why a broker or a client didn't start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     /// It is not on this machine: a reason to leave a test out.
     #[error(transparent)]
     NotHere(#[from] NotHere),
     /// It is, and failed: a reason to look.
-    #[error("{broker} did not start: {reason}")]
+    #[error("{program} did not start: {reason}")]
     Failed {
         /// Which one, with its version.
-        broker: String,
+        program: String,
         /// What it said last.
         reason: String,
     },
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "kafka 1 did not start: out of luck")]
     fn a_broker_that_failed_is_no_reason_to_leave_a_test_out() {
-        let failed = StartError::Failed { broker: "kafka 1".to_owned(), reason: "out of luck".to_owned() };
+        let failed = StartError::Failed { program: "kafka 1".to_owned(), reason: "out of luck".to_owned() };
         require::<(), _>("test", Err(failed));
     }
 }

@@ -1,4 +1,4 @@
-//! A broker's jars and its launcher, got once by Maven and kept between runs.
+//! Jars, got once by Maven, and programs of ours that run on them; both are kept between runs.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,28 +10,32 @@ use crate::process::spawn;
 use crate::programs::{Java, maven};
 use crate::{NotHere, StartError};
 
-/// What a broker in Java is made of.
+/// Jars that belong together: of a broker, of a client, of an agent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Recipe {
+pub(crate) struct Jars {
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,
-    /// The text of its `pom.xml`, and the property there that names the version.
+    /// The text of their `pom.xml`, and the property there that names the version.
     pub(crate) pom: &'static str,
     pub(crate) version_property: &'static str,
-    /// The launcher's class and source.
-    pub(crate) launcher: &'static str,
-    pub(crate) source: &'static str,
 }
 
-/// A broker that can be started.
+/// A program of ours in one file, and the class in it that is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) class: &'static str,
+    pub(crate) text: &'static str,
+}
+
+/// A program that can be started.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     pub(crate) java: Java,
-    /// The class path: the launcher, then the jars.
+    /// Where Java finds it: itself, then the jars.
     pub(crate) class_path: String,
 }
 
-/// Where jars and launchers are kept: `SPANPROF_BROKERS`, or `spanprof/brokers` in the user's cache.
+/// Where jars and programs are kept: `SPANPROF_BROKERS`, or `spanprof/brokers` in the user's cache.
 ///
 /// Everything in it can be deleted while no broker runs.
 #[must_use]
@@ -45,40 +49,56 @@ pub fn cache_directory() -> PathBuf {
     })
 }
 
-impl Recipe {
+impl Jars {
     pub(crate) fn title(&self) -> String {
         format!("{} {}", self.name, self.version)
     }
 
-    /// Gets what the cache lacks. One process at a time, the others wait for it.
-    pub(crate) fn prepare(&self) -> Result<Program, StartError> {
+    /// Their directory, after getting what the cache lacks. One process at a time, the others wait for it.
+    pub(crate) fn get(&self) -> Result<PathBuf, StartError> {
+        self.locked(|place| self.jars(place))
+    }
+
+    /// A program that runs on them, after getting and compiling what the cache lacks; one at a time too.
+    pub(crate) fn program(&self, source: &Source) -> Result<Program, StartError> {
         let java = Java::find()?;
-        self.fill_cache(java).map_err(|error| match error {
-            CacheError::NotHere(missing) => missing.into(),
-            CacheError::Files(error) => self.failed(format!("{}: {error}", cache_directory().display())),
-            CacheError::Compiler(told) => self.failed(format!("its launcher does not compile: {told}")),
+        self.locked(|place| {
+            let jars = self.jars(place)?;
+            let name = format!("{}-{:016x}", source.class, fingerprint(&(self.pom, source.text)));
+            let program = place.join(name);
+            if !program.is_dir() {
+                compile(&java, source, place, &jars, &program)?;
+            }
+            let class_path = format!("{}:{}/*", program.display(), jars.display());
+            Ok(Program { java, class_path })
         })
     }
 
-    fn failed(&self, reason: String) -> StartError {
-        StartError::Failed { broker: self.title(), reason }
+    fn locked<T>(&self, fill: impl FnOnce(&Path) -> Result<T, CacheError>) -> Result<T, StartError> {
+        let failed = |reason| StartError::Failed { program: self.title(), reason };
+        let filled = self.lock().map_err(CacheError::Files).and_then(|(place, _lock)| fill(&place));
+        filled.map_err(|error| match error {
+            CacheError::NotHere(missing) => missing.into(),
+            CacheError::Files(error) => failed(format!("{}: {error}", cache_directory().display())),
+            CacheError::Compiler { class, told } => failed(format!("{class} does not compile: {told}")),
+        })
     }
 
-    fn fill_cache(&self, java: Java) -> Result<Program, CacheError> {
+    /// Their place in the cache, and what keeps others away from it.
+    fn lock(&self) -> io::Result<(PathBuf, File)> {
         let place = cache_directory().join(format!("{}-{}", self.name, self.version));
         fs::create_dir_all(&place)?;
         let lock = File::create(place.join("lock"))?;
         lock.lock()?;
+        Ok((place, lock))
+    }
+
+    fn jars(&self, place: &Path) -> Result<PathBuf, CacheError> {
         let jars = place.join(format!("jars-{:016x}", fingerprint(self.pom)));
         if !jars.is_dir() {
-            self.download(&place, &jars)?;
+            self.download(place, &jars)?;
         }
-        let launcher = place.join(format!("launcher-{:016x}", fingerprint(&(self.pom, self.source))));
-        if !launcher.is_dir() {
-            self.compile(&java, &place, &jars, &launcher)?;
-        }
-        let class_path = format!("{}:{}/*", launcher.display(), jars.display());
-        Ok(Program { java, class_path })
+        Ok(jars)
     }
 
     fn download(&self, place: &Path, jars: &Path) -> Result<(), CacheError> {
@@ -103,29 +123,35 @@ impl Recipe {
         }
         Ok(fs::rename(incoming, jars)?)
     }
+}
 
-    fn compile(&self, java: &Java, place: &Path, jars: &Path, launcher: &Path) -> Result<(), CacheError> {
-        let incoming = empty(place.join("incoming-launcher"))?;
-        let source = place.join(format!("{}.java", self.launcher));
-        fs::write(&source, self.source)?;
-        let mut command = Command::new(&java.compile);
-        command
-            .args(["--release", "17", "-proc:none", "-nowarn"])
-            .arg("-cp")
-            .arg(format!("{}/*", jars.display()))
-            .arg("-d")
-            .arg(&incoming)
-            .arg(&source);
-        run(command)?.map_err(CacheError::Compiler)?;
-        Ok(fs::rename(incoming, launcher)?)
-    }
+fn compile(
+    java: &Java,
+    source: &Source,
+    place: &Path,
+    jars: &Path,
+    program: &Path,
+) -> Result<(), CacheError> {
+    let incoming = empty(place.join("incoming-program"))?;
+    let file = place.join(format!("{}.java", source.class));
+    fs::write(&file, source.text)?;
+    let mut command = Command::new(&java.compile);
+    command
+        .args(["--release", "17", "-proc:none", "-nowarn"])
+        .arg("-cp")
+        .arg(format!("{}/*", jars.display()))
+        .arg("-d")
+        .arg(&incoming)
+        .arg(&file);
+    run(command)?.map_err(|told| CacheError::Compiler { class: source.class, told })?;
+    Ok(fs::rename(incoming, program)?)
 }
 
 /// Why the cache could not be filled.
 enum CacheError {
     NotHere(NotHere),
     Files(io::Error),
-    Compiler(String),
+    Compiler { class: &'static str, told: String },
 }
 
 impl From<NotHere> for CacheError {

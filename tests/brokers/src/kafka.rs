@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::artifacts::{Program, Recipe};
+use crate::artifacts::{Jars, Program, Source};
 use crate::ports::Ports;
 use crate::process::RunDirectory;
 use crate::talk::{self, Attempt, Talk};
@@ -26,14 +26,15 @@ const JVM: [&str; 8] = [
     "-Dfile.encoding=UTF-8",
 ];
 
-const RECIPE: Recipe = Recipe {
+/// Of the broker; its client comes along.
+pub(crate) const JARS: Jars = Jars {
     name: "kafka",
     version: "4.3.1",
     pom: include_str!("../kafka/pom.xml"),
     version_property: "kafka.version",
-    launcher: "KafkaLauncher",
-    source: include_str!("../kafka/KafkaLauncher.java"),
 };
+
+const LAUNCHER: Source = Source { class: "KafkaLauncher", text: include_str!("../kafka/KafkaLauncher.java") };
 
 /// A running Kafka without messages, on the loopback. Dropping it ends it.
 ///
@@ -46,7 +47,7 @@ pub struct Kafka {
 
 impl Kafka {
     /// As in its file names.
-    pub const VERSION: &str = RECIPE.version;
+    pub const VERSION: &str = JARS.version;
 
     /// Starts it on free ports, and returns when clients can use it.
     ///
@@ -61,8 +62,8 @@ impl Kafka {
     /// # Errors
     /// As there.
     pub fn start_on(ports: Ports) -> Result<Self, StartError> {
-        let program = RECIPE.prepare()?;
-        talk::start(&RECIPE.title(), |attempt| Self::attempt(&program, ports.choose(USUAL_PORTS, attempt)))
+        let program = JARS.program(&LAUNCHER)?;
+        talk::start(&JARS.title(), |attempt| Self::attempt(&program, ports.choose(USUAL_PORTS, attempt)))
     }
 
     /// The one that all tests of a program share; it ends with the program.
@@ -79,7 +80,7 @@ impl Kafka {
     /// # Errors
     /// Where Java or Maven is missing, or Maven can't get them.
     pub fn fetch() -> Result<(), StartError> {
-        RECIPE.prepare().map(drop)
+        JARS.program(&LAUNCHER).map(drop)
     }
 
     fn attempt(program: &Program, ports: [u16; 2]) -> Result<Self, Attempt> {
@@ -96,7 +97,7 @@ impl Kafka {
         command
             .args(JVM)
             .arg(format!("-Djava.io.tmpdir={}", directory.path().display()))
-            .args(["-cp", &program.class_path, RECIPE.launcher, &bootstrap_servers])
+            .args(["-cp", &program.class_path, LAUNCHER.class, &bootstrap_servers])
             .arg(configuration);
         Ok(Self { talk: Talk::start(directory, command)?, bootstrap_servers })
     }

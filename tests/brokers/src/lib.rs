@@ -17,12 +17,15 @@
 //! # }
 //! ```
 //!
+//! Services in Java on these brokers are [programs](JavaProgram) of a test, which run under OpenTelemetry's agent.
+//!
 //! What they need is Java, Maven and mosquitto; [`NotHere`] says what is missing and how to get it. The programs come
 //! from Maven once and stay in a [cache](cache_directory). Containers were refused: they need a daemon and a right
 //! that a test seldom has, and their images weigh ten times as much.
 
 mod absence;
 mod artifacts;
+mod java;
 mod kafka;
 mod mosquitto;
 mod ports;
@@ -33,6 +36,7 @@ mod talk;
 
 pub use absence::{NotHere, Refused, StartError, require};
 pub use artifacts::cache_directory;
+pub use java::{JavaClient, JavaFailure, JavaProgram, RunningJavaProgram};
 pub use kafka::Kafka;
 pub use mosquitto::Mosquitto;
 pub use ports::Ports;

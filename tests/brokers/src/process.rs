@@ -117,6 +117,11 @@ impl Process {
         self.directory.path()
     }
 
+    /// Waits for its end; whether it went well.
+    pub(crate) fn ended_well(&mut self) -> io::Result<bool> {
+        Ok(self.child.wait()?.success())
+    }
+
     /// The end of what the broker wrote as errors.
     pub(crate) fn last_words(&self) -> String {
         last_words(&self.directory.path().join("console.log"))

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::artifacts::{Program, Recipe};
+use crate::artifacts::{Jars, Program, Source};
 use crate::ports::Ports;
 use crate::process::RunDirectory;
 use crate::talk::{self, Attempt, Talk};
@@ -37,6 +37,9 @@ const JVM: [&str; 17] = [
     "-Duser.timezone=UTC",
 ];
 
+const LAUNCHER: Source =
+    Source { class: "RocketMqLauncher", text: include_str!("../rocketmq/RocketMqLauncher.java") };
+
 /// Which RocketMQ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RocketMqVersion {
@@ -57,14 +60,13 @@ impl RocketMqVersion {
         }
     }
 
-    const fn recipe(self) -> Recipe {
-        Recipe {
+    /// Of the broker; its client over the remoting protocol comes along.
+    pub(crate) const fn jars(self) -> Jars {
+        Jars {
             name: "rocketmq",
             version: self.number(),
             pom: include_str!("../rocketmq/pom.xml"),
             version_property: "rocketmq.version",
-            launcher: "RocketMqLauncher",
-            source: include_str!("../rocketmq/RocketMqLauncher.java"),
         }
     }
 
@@ -73,7 +75,7 @@ impl RocketMqVersion {
     /// # Errors
     /// Where Java or Maven is missing, or Maven can't get them.
     pub fn fetch(self) -> Result<(), StartError> {
-        self.recipe().prepare().map(drop)
+        self.jars().program(&LAUNCHER).map(drop)
     }
 }
 
@@ -142,9 +144,9 @@ impl RocketMq {
     /// # Errors
     /// As there.
     pub fn start_with(options: RocketMqOptions) -> Result<Self, StartError> {
-        let recipe = options.version.recipe();
-        let program = recipe.prepare()?;
-        talk::start(&recipe.title(), |attempt| {
+        let jars = options.version.jars();
+        let program = jars.program(&LAUNCHER)?;
+        talk::start(&jars.title(), |attempt| {
             let ports = options.ports.choose(USUAL_PORTS, attempt);
             Self::attempt(&program, options.version, ports)
         })
@@ -169,7 +171,7 @@ impl RocketMq {
             .args(JVM)
             .arg(format!("-Duser.home={}", directory.path().display()))
             .arg(format!("-Djava.io.tmpdir={}/tmp", directory.path().display()))
-            .args(["-cp", &program.class_path, "RocketMqLauncher"])
+            .args(["-cp", &program.class_path, LAUNCHER.class])
             .args([address(name_server), address(broker)])
             .args(["nameserver.conf", "broker.conf", "proxy.json"].map(|file| directory.path().join(file)))
             .env("ROCKETMQ_HOME", directory.path())

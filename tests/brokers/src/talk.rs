@@ -62,7 +62,7 @@ pub(crate) fn start<T>(broker: &str, attempt: impl Fn(usize) -> Result<T, Attemp
             }
         }
     }
-    Err(StartError::Failed { broker: broker.to_owned(), reason: reasons.join("; then: ") })
+    Err(StartError::Failed { program: broker.to_owned(), reason: reasons.join("; then: ") })
 }
 
 impl Talk {

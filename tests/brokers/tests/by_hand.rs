@@ -61,12 +61,17 @@ fn jars_that_maven_cannot_get_are_said_to_be_missing() {
     let place = Place::new("offline");
     place.program("mvn", "echo '[ERROR] nobody answers'; exit 1");
     let path = std::env::var("PATH").expect("there is a path");
-    let output =
-        place.command(&["fetch", "kafka"]).env("PATH", format!("{}:{path}", place.0.display())).output();
-    let output = output.expect("the program runs");
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(4), "{error}");
-    assert!(error.contains("the jars of kafka 4.3.1 can't be had: [ERROR] nobody answers"), "{error}");
+    for (word, jars) in [("kafka", "kafka 4.3.1"), ("java", "opentelemetry-javaagent 2.33.1")] {
+        let output =
+            place.command(&["fetch", word]).env("PATH", format!("{}:{path}", place.0.display())).output();
+        let output = output.expect("the program runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "{error}");
+        assert!(
+            error.contains(&format!("the jars of {jars} can't be had: [ERROR] nobody answers")),
+            "{error}"
+        );
+    }
 }
 
 /// A cache of its own, so that these tests neither see nor stop what a person runs.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use holder::{ask, hold, start, status, stop};
 use kind::{Kind, Which};
-use spanprof_brokers::cache_directory;
+use spanprof_brokers::{JavaClient, cache_directory};
 
 const HELP: &str = "\
 Real brokers on the loopback, by hand.
@@ -20,7 +20,8 @@ Usage:
   broker status                                         what runs, and where
   broker stop [BROKER]                                  end it and delete what it wrote; without a name all of them
   broker run BROKER                                     start it and hold it until standard input ends
-  broker fetch [BROKER...]                              get what they are made of, once; without a name all of them
+  broker fetch [BROKER...] [java]                       get what they are made of, once; `java` is what clients in Java
+                                                        need beside; without a name all of it
 
 Examples:
   tests/brokers/broker start rocketmq
@@ -36,6 +37,9 @@ Needs Java 17 and Maven for RocketMQ and Kafka, and mosquitto:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such broker runs, 4 something is missing on this machine.
 ";
+
+/// What is fetched beside brokers.
+const JAVA: &str = "java";
 
 /// How a command ended badly: its exit code and what to say.
 pub(crate) struct Failure {
@@ -83,8 +87,8 @@ fn obey(words: &[&str]) -> Result<String, Failure> {
         ["status"] => Ok(status()),
         ["stop"] => Ok(Which::ALL.into_iter().filter_map(|which| stop(which).ok()).collect()),
         ["stop", name] => stop(which(name)?),
-        ["fetch"] => fetch(&Which::ALL),
-        ["fetch", names @ ..] => fetch(&names.iter().map(|name| which(name)).collect::<Result<Vec<_>, _>>()?),
+        ["fetch"] => fetch(&[&Which::ALL.map(Which::name)[..], &[JAVA]].concat()),
+        ["fetch", names @ ..] => fetch(names),
         ["topic" | "group", name, request @ ..] => {
             let which = which(name)?;
             which.check(words[0], request).map_err(Failure::usage)?;
@@ -98,9 +102,13 @@ fn which(name: &str) -> Result<Which, Failure> {
     Which::of(name).ok_or_else(|| Failure::usage(format!("there is no broker `{name}`")))
 }
 
-fn fetch(brokers: &[Which]) -> Result<String, Failure> {
-    for which in brokers {
-        Kind::fetch(*which)?;
+fn fetch(names: &[&str]) -> Result<String, Failure> {
+    let brokers = names.iter().filter(|name| **name != JAVA).map(|name| which(name));
+    for which in brokers.collect::<Result<Vec<_>, _>>()? {
+        Kind::fetch(which)?;
+    }
+    if names.contains(&JAVA) {
+        JavaClient::fetch()?;
     }
     Ok(format!("all there, in {}\n", cache_directory().display()))
 }
