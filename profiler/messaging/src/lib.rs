@@ -108,6 +108,7 @@
 //! | `metrics` | the conventions' client metrics, and how long messages waited; see the module `metrics` |
 //! | `rdkafka` | Kafka by `rdkafka`: `clients::kafka` |
 //! | `rocketmq` | RocketMQ over gRPC by Apache's `rocketmq`: `clients::rocketmq_grpc` |
+//! | `rocketmq-remoting` | RocketMQ over remoting by the community's `rocketmq-client-rust`: `clients::rocketmq_remoting` |
 //! | `rumqttc` | MQTT by `rumqttc`: `clients::mqtt` |
 
 pub mod amqp;

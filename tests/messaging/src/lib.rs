@@ -2,4 +2,4 @@
 
 mod spans;
 
-pub use spans::{Ids, Spans, attribute, ids, links, parent};
+pub use spans::{Ids, Spans, attribute, each, ids, links, parent, some};

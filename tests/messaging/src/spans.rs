@@ -82,6 +82,16 @@ pub fn attribute<'a>(span: &'a SpanData, key: &str) -> Option<Cow<'a, str>> {
     span.attributes.iter().find(|known| known.key.as_str() == key).map(|known| known.value.as_str())
 }
 
+/// An attribute of each span as text, to be compared with [`some`].
+pub fn each<'a>(spans: &'a [SpanData], key: &str) -> Vec<Option<Cow<'a, str>>> {
+    spans.iter().map(|span| attribute(span, key)).collect()
+}
+
+/// What an attribute is expected to be.
+pub fn some(text: &str) -> Option<Cow<'_, str>> {
+    Some(Cow::Borrowed(text))
+}
+
 /// Who a span is.
 pub fn ids(span: &SpanData) -> Ids {
     of_context(&span.span_context)

@@ -5,8 +5,8 @@
 //! cargo run --manifest-path examples/rocketmq/Cargo.toml --bin batch
 //! ```
 //!
-//! Why not one context for the batch as a whole: what wraps a batch on its way is dropped by brokers since 5.3.4, and is
-//! copied over what the messages say by those before. In the messages themselves it arrives everywhere.
+//! Why not one context for the batch as a whole: what wraps a batch on its way is dropped by brokers since 5.3.4, and
+//! is copied over what the messages say by those before. In the messages themselves it arrives everywhere.
 
 use rocketmq::conf::ProducerOption;
 use rocketmq::model::message::MessageBuilder;

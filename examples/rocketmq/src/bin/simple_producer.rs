@@ -1,4 +1,5 @@
-//! Sends ten orders. Each carries the context of the span that sent it, so that whoever processes it continues its trace.
+//! Sends ten orders. Each carries the context of the span that sent it, so that whoever processes it continues its
+//! trace.
 //!
 //! ```text
 //! tests/brokers/broker topic rocketmq orders

@@ -10,3 +10,5 @@ pub mod kafka;
 pub mod mqtt;
 #[cfg(feature = "rocketmq")]
 pub mod rocketmq_grpc;
+#[cfg(feature = "rocketmq-remoting")]
+pub mod rocketmq_remoting;

@@ -1,8 +1,9 @@
 //! RocketMQ over gRPC: Apache's own client, the crate `rocketmq` 5.0.
 //!
-//! The client has no hooks, and the message that its builder makes shows nothing and takes nothing any more. So messages
-//! are taken apart and put together again ([`Outgoing`]), and the client's calls are made within spans. The client stays
-//! the caller's: it is configured, started and shut down as ever, and whatever is not here is called on it.
+//! The client has no hooks, and the message that its builder makes shows nothing and takes nothing any more. So
+//! messages are taken apart and put together again ([`Outgoing`]), and the client's calls are made within spans. The
+//! client stays the caller's: it is configured, started and shut down as ever, and whatever is not here is called on
+//! it.
 //!
 //! ```no_run
 //! use rocketmq::conf::{ClientOption, ProducerOption, SimpleConsumerOption};
@@ -38,12 +39,12 @@
 //! # What to know of the client
 //!
 //! - Topics and groups must be there: over gRPC neither comes into being by use.
-//! - It has no push consumer; a loop like the above in a few tasks is one. Nor has it a call by which a message is refused:
-//!   one that isn't acknowledged comes again when its invisible time is over, which is 10 s at least.
+//! - It has no push consumer; a loop like the above in a few tasks is one. Nor has it a call by which a message is
+//!   refused: one that isn't acknowledged comes again when its invisible time is over, which is 10 s at least.
 //! - It does not tell when a message was stored or in which queue, and births are in whole seconds: no queueing time is
 //!   measured over gRPC.
-//! - Leave its long polling timeout at the default of 40 s, or well above the proxy's longest poll (20 s): the same time is
-//!   the deadline of the call, and a poll that runs into it is an error and not an empty poll.
+//! - Leave its long polling timeout at the default of 40 s, or well above the proxy's longest poll (20 s): the same
+//!   time is the deadline of the call, and a poll that runs into it is an error and not an empty poll.
 
 mod consumer;
 mod delivery;

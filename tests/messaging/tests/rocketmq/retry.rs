@@ -1,15 +1,13 @@
 //! A message that fails comes again in the same trace, and goes to the dead letters in the end.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use opentelemetry_sdk::trace::SpanData;
 use rocketmq::SimpleConsumer;
 use spanprof_brokers::{RocketMq, TopicKind, require};
 use spanprof_messaging::clients::rocketmq_grpc::{Consumer, Delivery, Producer, Unsettled};
 use spanprof_messaging::conventions::{attribute as key, own_attribute};
 use spanprof_messaging::{Operation, System};
-use spanprof_messaging_tests::{Spans, attribute, ids, links, parent};
+use spanprof_messaging_tests::{Spans, attribute, each, ids, links, parent, some};
 
 use crate::clients;
 
@@ -28,11 +26,6 @@ async fn next(consumer: &Consumer, client: &SimpleConsumer) -> Delivery {
 
 async fn fails_before(attempt: i32, delivery: &Delivery) -> Result<(), String> {
     if delivery.delivery_attempt() < attempt { Err("the database is away".to_owned()) } else { Ok(()) }
-}
-
-/// An attribute of each span.
-fn each<'a>(spans: &'a [SpanData], key: &str) -> Vec<Option<Cow<'a, str>>> {
-    spans.iter().map(|span| attribute(span, key)).collect()
 }
 
 #[test]
@@ -60,7 +53,6 @@ fn a_message_that_fails_twice_is_processed_three_times_in_one_trace() {
 
     let sent = spans.of(Operation::Send).remove(0);
     let processed = spans.of(Operation::Process);
-    let some = |text| Some(Cow::Borrowed(text));
     assert_eq!(each(&processed, own_attribute::DELIVERY_ATTEMPT), ["1", "2", "3"].map(some));
     for span in &processed {
         assert_eq!(parent(span), ids(&sent), "{span:?}");
@@ -119,7 +111,6 @@ fn a_dead_letter_says_so_and_keeps_its_trace() {
 
     let sent = spans.of(Operation::Send).remove(0);
     let processed = spans.of(Operation::Process);
-    let some = |text| Some(Cow::Borrowed(text));
     let names: Vec<_> = processed.iter().map(|span| span.name.as_ref()).collect();
     assert_eq!(names, ["process doomed", "process doomed", "process %DLQ%doomed"]);
     assert_eq!(each(&processed, own_attribute::DELIVERY_ATTEMPT)[..2], ["1", "2"].map(some));

@@ -32,16 +32,16 @@ impl Consumer {
         Self { consumer, topic: name, last_attempt: None, dead_letters_of: None }
     }
 
-    /// After how many deliveries the broker gives up: the group's retries and one. With it, a failed last delivery is told
-    /// as one that goes to the dead-letter queue and not as one that comes again. The client doesn't know.
+    /// After how many deliveries the broker gives up: the group's retries and one. With it, a failed last delivery is
+    /// told as one that goes to the dead-letter queue and not as one that comes again. The client doesn't know.
     #[must_use]
     pub fn last_attempt(mut self, attempt: u32) -> Self {
         self.last_attempt = Some(attempt);
         self
     }
 
-    /// The topic that the messages were sent to at first, for a consumer of a dead-letter topic (`%DLQ%` and the group). The
-    /// client hides what the proxy tells of it.
+    /// The topic that the messages were sent to at first, for a consumer of a dead-letter topic (`%DLQ%` and the
+    /// group). The client hides what the proxy tells of it.
     #[must_use]
     pub fn dead_letters_of(mut self, topic: impl Into<String>) -> Self {
         self.dead_letters_of = Some(topic.into());
@@ -115,8 +115,8 @@ impl Consumer {
         end(span, acknowledged)
     }
 
-    /// Processes a message within a span and, if its handler succeeds, acknowledges it; within the span too, so that both are
-    /// one trace. If it fails, the message comes again when its invisible time is over.
+    /// Processes a message within a span and, if its handler succeeds, acknowledges it; within the span too, so that
+    /// both are one trace. If it fails, the message comes again when its invisible time is over.
     ///
     /// # Errors
     /// The handler's, or the client's from the acknowledgement; after either, the message comes again.

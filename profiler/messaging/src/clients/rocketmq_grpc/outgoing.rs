@@ -10,7 +10,8 @@ use crate::{Message, MessageSpan, MessageType};
 
 /// A message to be sent whose properties can still be written: what the client's builder made, taken apart.
 ///
-/// [`Producer`](super::Producer) makes these by itself. Whoever sends by another way makes one and puts a context into it:
+/// [`Producer`](super::Producer) makes these by itself. Whoever sends by another way makes one and puts a context into
+/// it:
 ///
 /// ```
 /// use rocketmq::model::message::MessageBuilder;

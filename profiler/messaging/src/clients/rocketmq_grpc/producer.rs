@@ -58,8 +58,8 @@ impl Producer {
         end(span, sent)
     }
 
-    /// As the client's `send_transaction_message`. The span tells of the sending alone; whether the transaction commits is
-    /// up to the caller.
+    /// As the client's `send_transaction_message`. The span tells of the sending alone; whether the transaction commits
+    /// is up to the caller.
     ///
     /// # Errors
     /// The client's own.
