@@ -1,6 +1,7 @@
 //! The configuration: a TOML file, read into types that are right.
 //!
-//! All that can be seen to be wrong without a broker is seen here, and said in one sentence with the file and what to do.
+//! All that can be seen to be wrong without a broker is seen here, and said in one sentence with the file and what to
+//! do.
 
 use std::collections::HashSet;
 use std::fs;
@@ -78,8 +79,8 @@ pub struct Rule {
     pub filter: Filter,
     /// Which topic of RocketMQ. It has to be there.
     pub topic: String,
-    /// Whether payloads are looked at for a trace context, if user properties have none: for devices of MQTT 3.1.1 that put
-    /// it into their JSON.
+    /// Whether payloads are looked at for a trace context, if user properties have none: for devices of MQTT 3.1.1
+    /// that put it into their JSON.
     pub trace_in_json: bool,
 }
 

@@ -1,9 +1,9 @@
 //! One connection to the MQTT broker, from CONNECT to its end.
 //!
-//! The broker is told how many messages may be with the bridge. Not all keep to it (mosquitto 2.0.11 sends more as soon as
-//! one is acknowledged, and whatever it likes to a session that goes on), so reading stops while there is no room. Where it
-//! stops for longer than one and a half times the keep-alive, as RocketMQ is away, the broker ends the connection. That costs
-//! a reconnect and some messages that come twice.
+//! The broker is told how many messages may be with the bridge. Not all keep to it (mosquitto 2.0.11 sends more as
+//! soon as one is acknowledged, and whatever it likes to a session that goes on), so reading stops while there is no
+//! room. Where it stops for longer than one and a half times the keep-alive, as RocketMQ is away, the broker ends the
+//! connection. That costs a reconnect and some messages that come twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,8 @@ pub async fn run(mqtt: &Mqtt, routes: &Arc<Routes>, rocketmq: &Arc<RocketMq>, st
     // Acknowledgements never wait for room, as nobody polls while a message waits for its own: there are fewer packet
     // identifiers.
     let (client, mut event_loop) = AsyncClient::new(options(mqtt), REQUESTS);
-    // It goes out when the connection is there. Each time, as the rules may have changed, or the broker lost the session.
+    // It goes out when the connection is there. Each time, as the rules may have changed, or the broker lost the
+    // session.
     client
         .try_subscribe_many(routes.filters().map(subscription))
         .expect("filters are well-formed, and there is room");

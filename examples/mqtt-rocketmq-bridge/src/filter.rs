@@ -1,7 +1,7 @@
 //! MQTT's topic filters.
 //!
-//! Refused: the client's own `matches`. It cuts the topic after its first byte, and panics where a device's topic begins with
-//! a letter of more than one.
+//! Refused: the client's own `matches`. It cuts the topic after its first byte, and panics where a device's topic
+//! begins with a letter of more than one.
 
 use std::fmt;
 use std::str::FromStr;

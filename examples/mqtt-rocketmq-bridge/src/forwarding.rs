@@ -1,7 +1,7 @@
 //! What is with the bridge between receipt and acknowledgement: a bounded number of messages, in lanes.
 //!
-//! A lane sends one message after the other, and all of an MQTT topic are in one lane. Acknowledgements go out in the order
-//! of receipt, as MQTT wants them, each when RocketMQ has the message.
+//! A lane sends one message after the other, and all of an MQTT topic are in one lane. Acknowledgements go out in the
+//! order of receipt, as MQTT wants them, each when RocketMQ has the message.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

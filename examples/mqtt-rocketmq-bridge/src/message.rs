@@ -3,16 +3,18 @@
 //! | MQTT | RocketMQ |
 //! |---|---|
 //! | payload | body, byte for byte |
+//! | no payload | a zero byte and the property `mqtt_empty`, which is `true`: RocketMQ refuses empty bodies |
 //! | topic | the property `mqtt_topic`, and the message's key where it can be one |
 //! | content type | the property `mqtt_content_type` |
 //! | retained | the property `mqtt_retained`, which is `true` |
 //! | user property `k` | the property `mqtt_user_k` |
 //!
-//! The user properties `traceparent` and `tracestate` stay behind: the message gets those of the span that sends it. The names
-//! of the others are prefixed, as RocketMQ has names of its own by which a device could delay or hide messages.
+//! The user properties `traceparent` and `tracestate` stay behind: the message gets those of the span that sends it.
+//! The names of the others are prefixed, as RocketMQ has names of its own by which a device could delay or hide
+//! messages.
 //!
-//! RocketMQ refuses messages with too many or too long properties, or with control characters in them. As no device may stop
-//! the bridge, what doesn't fit is cut or left out: see the constants.
+//! RocketMQ refuses messages with too many or too long properties, or with control characters in them. As no device
+//! may stop the bridge, what doesn't fit is cut or left out: see the constants.
 
 use std::collections::HashMap;
 
@@ -44,12 +46,16 @@ const ALL_PROPERTIES: usize = 8_192;
 pub fn outgoing(publish: &Publish, mqtt_topic: &str, topic: &str) -> Outgoing {
     let mut builder = MessageBuilder::builder()
         .set_topic(topic)
-        .set_body(publish.payload.to_vec())
+        .set_body(body(publish))
         .set_properties(properties(publish, mqtt_topic));
     if is_key(mqtt_topic) {
         builder = builder.set_keys(vec![mqtt_topic]);
     }
     Outgoing::new(builder.build().expect("it has a topic and a body"))
+}
+
+fn body(publish: &Publish) -> Vec<u8> {
+    if publish.payload.is_empty() { vec![0] } else { publish.payload.to_vec() }
 }
 
 /// RocketMQ separates keys by blanks.
@@ -60,8 +66,10 @@ fn is_key(mqtt_topic: &str) -> bool {
 
 fn properties(publish: &Publish, mqtt_topic: &str) -> HashMap<String, String> {
     let mut properties = HashMap::from([("mqtt_topic".to_owned(), printable(mqtt_topic))]);
-    if publish.retain {
-        properties.insert("mqtt_retained".to_owned(), "true".to_owned());
+    for (name, is_so) in [("mqtt_retained", publish.retain), ("mqtt_empty", publish.payload.is_empty())] {
+        if is_so {
+            properties.insert(name.to_owned(), "true".to_owned());
+        }
     }
     let Some(given) = &publish.properties else { return properties };
     if let Some(content_type) = &given.content_type {

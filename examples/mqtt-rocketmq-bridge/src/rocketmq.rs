@@ -3,7 +3,8 @@
 //! Two things of the client (`rocketmq` 5.0) make that necessary:
 //!
 //! - After RocketMQ was away, its producer has sessions and routes of the time before. A new one asks anew.
-//! - It panics where it can't connect to a place that a route names. A send runs as a task of its own, which ends alone.
+//! - It panics where it can't connect to a place that a route names, and at answers that are newer than it (RocketMQ
+//!   5.5's to an empty body). A send runs as a task of its own, which ends alone.
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,9 +55,14 @@ impl fmt::Display for Failure {
         match self {
             Self::Client(error) => match self.answer() {
                 Some((code, words)) => write!(out, "{code}, {words}"),
-                None => error.fmt(out),
+                None => {
+                    out.write_str(error.message())?;
+                    error.source().map_or(Ok(()), |source| write!(out, ", {}", source.root_cause()))
+                }
             },
-            Self::Panic => out.write_str("the client could not connect to a broker that RocketMQ named"),
+            Self::Panic => out.write_str(
+                "the client panicked, for it cannot connect to a broker that RocketMQ named, or knows no such answer",
+            ),
             Self::TooLong => write!(out, "no answer within {} s", ATTEMPT.as_secs()),
         }
     }
@@ -95,8 +101,9 @@ impl RocketMq {
         }
     }
 
-    /// Sends a message, again and again with growing waits, until RocketMQ has given its receipt: `true`; or until `closing`
-    /// says so: `false`. Each attempt has a span of its own, in the context that is current, and the same message id.
+    /// Sends a message, again and again with growing waits, until RocketMQ has given its receipt: `true`; or until
+    /// `closing` says so: `false`. Each attempt has a span of its own, in the context that is current, and the same
+    /// message id.
     pub async fn send(&self, producer: &Producer, message: &Outgoing, closing: &mut Stop) -> bool {
         let mut waits = Backoff::default();
         loop {

@@ -43,7 +43,6 @@ impl std::fmt::Debug for SpanLines {
 }
 
 fn line(span: &SpanData) -> Value {
-    let ids = |context: &SpanContext| json!({ "trace_id": context.trace_id().to_string(), "span_id": context.span_id().to_string() });
     let mut line = ids(&span.span_context);
     let parent = span.parent_span_id;
     line["parent_span_id"] = (parent != SpanId::INVALID).then(|| parent.to_string()).into();
@@ -51,16 +50,17 @@ fn line(span: &SpanData) -> Value {
     line["kind"] = format!("{:?}", span.span_kind).to_lowercase().into();
     line["start_unix_nanoseconds"] = nanoseconds(span.start_time).into();
     line["end_unix_nanoseconds"] = nanoseconds(span.end_time).into();
-    let attributes = span.attributes.iter();
-    line["attributes"] = attributes
-        .map(|one| (one.key.to_string(), one.value.to_string().into()))
-        .collect::<serde_json::Map<_, _>>()
-        .into();
+    let attributes = span.attributes.iter().map(|one| (one.key.to_string(), one.value.to_string().into()));
+    line["attributes"] = Value::Object(attributes.collect());
     line["links"] = span.links.iter().map(|link| ids(&link.span_context)).collect();
     if let Status::Error { description } = &span.status {
         line["error"] = description.as_ref().into();
     }
     line
+}
+
+fn ids(context: &SpanContext) -> Value {
+    json!({ "trace_id": context.trace_id().to_string(), "span_id": context.span_id().to_string() })
 }
 
 fn nanoseconds(time: SystemTime) -> u64 {

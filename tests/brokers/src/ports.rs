@@ -21,22 +21,31 @@ pub enum Ports {
     Free,
     /// Those that its clients expect, or free ones where one of them is taken.
     Usual,
+    /// Neighbours from this one on, or free ones where one of them is taken: for a broker in the place of one that ended.
+    From(u16),
 }
 
 impl Ports {
     /// As many ports as `usual` has.
     ///
     /// None of them is reserved: another program may take one before the broker does, which the caller has to try
-    /// again; then with `attempt` above 0, for which the usual ones are not tried.
+    /// again; then with `attempt` above 0, for which free ones alone are tried.
     ///
     /// # Panics
     /// Where there are no free ports in the range, which no machine of ours has seen.
     pub(crate) fn choose<const COUNT: usize>(self, usual: [u16; COUNT], attempt: usize) -> [u16; COUNT] {
-        if self == Self::Usual && attempt == 0 && usual.into_iter().all(is_free) {
-            return usual;
+        let neighbours = |first: u16| {
+            std::array::from_fn(|place| first + u16::try_from(place).expect("a broker has few ports"))
+        };
+        let wanted = match self {
+            Self::Free => None,
+            Self::Usual => Some(usual),
+            Self::From(first) => Some(neighbours(first)),
+        };
+        match wanted {
+            Some(ports) if attempt == 0 && ports.into_iter().all(is_free) => ports,
+            _ => neighbours(free_block(u16::try_from(COUNT).expect("a broker has few ports"))),
         }
-        let first = free_block(u16::try_from(COUNT).expect("a broker has few ports"));
-        std::array::from_fn(|place| first + u16::try_from(place).expect("a broker has few ports"))
     }
 }
 
@@ -78,6 +87,14 @@ mod tests {
         *NEXT.lock().unwrap() = Some(first);
         let [third] = Ports::Free.choose([3], 0);
         assert!(third != first && second == first + 1, "{first}, {second}, {third}");
+    }
+
+    #[test]
+    fn ports_of_one_that_ended_are_used_again() {
+        let ports: [u16; 3] = Ports::Free.choose([1, 2, 3], 0);
+        assert_eq!(Ports::From(ports[0]).choose([1, 2, 3], 0), ports);
+        let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, ports[1])).expect("the port is free");
+        assert_ne!(Ports::From(ports[0]).choose([1, 2, 3], 0), ports);
     }
 
     #[test]

@@ -125,6 +125,7 @@ impl TopicKind {
 pub struct RocketMq {
     talk: Talk,
     version: RocketMqVersion,
+    first_port: u16,
     name_server: String,
     broker: String,
     proxy: String,
@@ -162,7 +163,7 @@ impl RocketMq {
     }
 
     fn attempt(program: &Program, version: RocketMqVersion, ports: [u16; 6]) -> Result<Self, Attempt> {
-        let [_fast, name_server, broker, _replication, grpc, _remoting] = ports;
+        let [first_port, name_server, broker, _replication, grpc, _remoting] = ports;
         let directory = RunDirectory::new("rocketmq")?;
         write_configuration(directory.path(), ports)?;
         let address = |port: u16| format!("127.0.0.1:{port}");
@@ -179,6 +180,7 @@ impl RocketMq {
         Ok(Self {
             talk: Talk::start(directory, command)?,
             version,
+            first_port,
             name_server: address(name_server),
             broker: address(broker),
             proxy: address(grpc),
@@ -189,6 +191,12 @@ impl RocketMq {
     #[must_use]
     pub fn version(&self) -> RocketMqVersion {
         self.version
+    }
+
+    /// Where another one can be started in its place when it has ended, if it was started on free ports.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        Ports::From(self.first_port)
     }
 
     /// Where clients of the remoting protocol begin: host and port.

@@ -6,8 +6,8 @@
 //! cargo run --manifest-path examples/mqtt-rocketmq-bridge/Cargo.toml --bin device -- --mqtt 3.1.1
 //! ```
 //!
-//! By MQTT 5 the trace goes along as a user property. 3.1.1 has none, so it becomes a member of the payload, which has to be
-//! JSON then; all who read the payload see it.
+//! By MQTT 5 the trace goes along as a user property. 3.1.1 has none, so it becomes a member of the payload, which has
+//! to be JSON then; all who read the payload see it.
 
 use clap::{Parser, ValueEnum};
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -73,7 +73,8 @@ async fn three(
     let options = MqttOptions::new(format!("sensor-{}", arguments.sensor), &arguments.host, arguments.port);
     let (client, mut event_loop) = AsyncClient::new(options, arguments.readings as usize + 1);
     for number in 0..arguments.readings {
-        // Instead of `client.publish(…)`. Without the word `json` nothing changes on the wire, and the bridge starts the trace.
+        // Instead of `client.publish(…)`. Without the word `json` nothing changes on the wire, and the bridge starts
+        // the trace.
         let payload = reading(number).into_bytes();
         mqtt::v4::publish_json(readings, &client, topic, QoS::AtLeastOnce, &payload).await?;
     }
