@@ -106,6 +106,7 @@
 //! | feature | |
 //! |---|---|
 //! | `metrics` | the conventions' client metrics, and how long messages waited; see the module `metrics` |
+//! | `async-nats` | NATS by `async-nats`: `clients::nats` |
 //! | `rdkafka` | Kafka by `rdkafka`: `clients::kafka` |
 //! | `rocketmq` | RocketMQ over gRPC by Apache's `rocketmq`: `clients::rocketmq_grpc` |
 //! | `rocketmq-remoting` | RocketMQ over remoting by the community's `rocketmq-client-rust`: `clients::rocketmq_remoting` |

@@ -8,6 +8,8 @@
 pub mod kafka;
 #[cfg(feature = "rumqttc")]
 pub mod mqtt;
+#[cfg(feature = "async-nats")]
+pub mod nats;
 #[cfg(feature = "rocketmq")]
 pub mod rocketmq_grpc;
 #[cfg(feature = "rocketmq-remoting")]

@@ -1,7 +1,7 @@
 //! The brokers behind one face: started, described, asked by words.
 
 use spanprof_brokers::{
-    Kafka, Mosquitto, Ports, RocketMq, RocketMqOptions, RocketMqVersion, StartError, TopicKind,
+    Kafka, Mosquitto, Nats, Ports, RocketMq, RocketMqOptions, RocketMqVersion, StartError, TopicKind,
 };
 
 use crate::Failure;
@@ -13,10 +13,12 @@ pub(crate) enum Which {
     OldRocketMq,
     Kafka,
     Mosquitto,
+    Nats,
 }
 
 impl Which {
-    pub(crate) const ALL: [Self; 4] = [Self::RocketMq, Self::OldRocketMq, Self::Kafka, Self::Mosquitto];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::RocketMq, Self::OldRocketMq, Self::Kafka, Self::Mosquitto, Self::Nats];
 
     pub(crate) fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|which| which.name() == name)
@@ -28,6 +30,7 @@ impl Which {
             Self::OldRocketMq => "rocketmq-old",
             Self::Kafka => "kafka",
             Self::Mosquitto => "mosquitto",
+            Self::Nats => "nats",
         }
     }
 
@@ -52,6 +55,7 @@ pub(crate) enum Kind {
     RocketMq(RocketMq),
     Kafka(Kafka),
     Mosquitto(Mosquitto),
+    Nats(Nats),
 }
 
 impl Kind {
@@ -62,6 +66,7 @@ impl Kind {
             Which::OldRocketMq => Self::RocketMq(rocketmq(RocketMqVersion::CopiesWrapperProperties)?),
             Which::Kafka => Self::Kafka(Kafka::start_on(Ports::Usual)?),
             Which::Mosquitto => Self::Mosquitto(Mosquitto::start_on(Ports::Usual)?),
+            Which::Nats => Self::Nats(Nats::start_on(Ports::Usual)?),
         })
     }
 
@@ -71,6 +76,7 @@ impl Kind {
             Which::OldRocketMq => RocketMqVersion::CopiesWrapperProperties.fetch(),
             Which::Kafka => Kafka::fetch(),
             Which::Mosquitto => Mosquitto::fetch(),
+            Which::Nats => Nats::fetch(),
         }?)
     }
 
@@ -91,6 +97,12 @@ impl Kind {
             ),
             Self::Mosquitto(broker) => (
                 "mosquitto".to_owned(),
+                vec![("address", broker.address())],
+                broker.process_id(),
+                broker.directory(),
+            ),
+            Self::Nats(broker) => (
+                "NATS".to_owned(),
                 vec![("address", broker.address())],
                 broker.process_id(),
                 broker.directory(),

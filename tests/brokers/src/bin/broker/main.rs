@@ -13,7 +13,8 @@ const HELP: &str = "\
 Real brokers on the loopback, by hand.
 
 Usage:
-  broker start rocketmq|rocketmq-old|kafka|mosquitto    start it, and return when clients can use it
+  broker start BROKER                                   start it, and return when clients can use it: rocketmq,
+                                                        rocketmq-old, kafka, mosquitto or nats
   broker topic rocketmq NAME [KIND] [QUEUES]            make a topic: normal, fifo, delay or transaction (normal, 4)
   broker topic kafka NAME [PARTITIONS]                  make a topic (4)
   broker group rocketmq NAME [RETRIES] [orderly]        make a consumer group (16), which gRPC clients need
@@ -29,11 +30,11 @@ Examples:
   tests/brokers/broker group rocketmq billing 3 orderly
   tests/brokers/broker stop
 
-They listen where clients expect them (RocketMQ: name server 9876, gRPC 8081; Kafka 9092; MQTT 1883), or on free
-ports where one of those is taken; `start` and `status` say where. `rocketmq-old` is 5.3.3, whose batches differ.
+They listen where clients expect them (RocketMQ: name server 9876, gRPC 8081; Kafka 9092; MQTT 1883; NATS 4222),
+or on free ports where one of those is taken; `start` and `status` say where. `rocketmq-old` is 5.3.3, whose batches differ.
 
-Needs Java 17 and Maven for RocketMQ and Kafka, and mosquitto:
-  sudo apt-get install -y --no-install-recommends openjdk-17-jdk-headless maven mosquitto
+Needs Java 17 and Maven for RocketMQ and Kafka, mosquitto, and nats-server:
+  sudo apt-get install -y --no-install-recommends openjdk-17-jdk-headless maven mosquitto nats-server
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such broker runs, 4 something is missing on this machine.
 ";
