@@ -31,8 +31,9 @@ DUPLICATES = {
     "syn": "prost-derive is on 2; it runs in the compiler alone",
 }
 
-# What only the demo may bring.
+# What only the demo may bring, and what of it only the demo on official brokers.
 NOT_IN_PRODUCTION = ["rumqttd", "rumqttc", "spanprof-demo", "tracing-opentelemetry"]
+ONLY_ON_OFFICIAL_BROKERS = ["rdkafka", "rocketmq", "spanprof-brokers", "spanprof-messaging"]
 
 
 def is_allowed(expression, allowed):
@@ -127,11 +128,17 @@ def production_faults():
     for name in sorted(set(DUPLICATES) - twice):
         yield f"{name}: comes once now; take it off the list of duplicates"
     names = {name for name, _ in crates}
-    for name in NOT_IN_PRODUCTION:
+    for name in NOT_IN_PRODUCTION + ONLY_ON_OFFICIAL_BROKERS:
         if name in names:
             yield f"{name}: only the demo may need it, but a build without the demo has it"
-    if not set(NOT_IN_PRODUCTION) <= {name for name, _ in production("--features", "demo")}:
+    demo = {name for name, _ in production("--features", "demo")}
+    if not set(NOT_IN_PRODUCTION) <= demo:
         yield "the demo does not have what production is said to leave out: correct the list"
+    for name in ONLY_ON_OFFICIAL_BROKERS:
+        if name in demo:
+            yield f"{name}: only the demo on official brokers may need it, but the plain demo has it"
+    if not set(ONLY_ON_OFFICIAL_BROKERS) <= {name for name, _ in production("--features", "demo-rocketmq,demo-kafka")}:
+        yield "the demo on official brokers does not have what the plain one is said to leave out: correct the list"
     print(f"{len(crates)} crates in the production program, {len(twice)} of them in two versions")
 
 

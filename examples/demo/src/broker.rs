@@ -1,21 +1,23 @@
-//! The broker: rumqttd inside a process, on MQTT 5 only.
-//!
-//! It serves no 3.1.1 clients on purpose: rumqttd's writer for them panics at a message with MQTT 5 properties.
+//! The broker, whichever it is, as a process of its own.
 
-use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
 
 use crate::ending::Ending;
 use crate::error::DemoError;
-
-const START_PATIENCE: Duration = Duration::from_secs(10);
+use crate::transport::Transport;
+#[cfg(feature = "kafka")]
+use crate::transport::kafka;
+use crate::transport::mqtt;
+#[cfg(feature = "rocketmq")]
+use crate::transport::rocketmq;
 
 /// How the broker runs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
-    /// Where to listen; port 0 takes a free one.
+    /// Which broker.
+    #[arg(long, value_enum, default_value_t = Transport::Mqtt)]
+    pub transport: Transport,
+    /// Where to listen; port 0 takes a free one. The official brokers take free ones in any case.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
     /// Ends after so many seconds, if no signal came before.
@@ -23,82 +25,36 @@ pub struct Config {
     pub seconds: u64,
 }
 
-/// Runs the broker until its time is over or a signal comes; `ready` is told the address once it accepts connections.
+/// Runs the broker until its time is over or a signal comes; `ready` is told the address once clients can use it.
 ///
-/// rumqttd can't be stopped, only left: the process is expected to end soon after this returns.
+/// The process is expected to end soon after this returns: see [`mqtt::broker`].
 pub fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), DemoError> {
+    match config.transport {
+        Transport::Mqtt => {
+            let address = mqtt::broker::start(config.listen)?;
+            hold(config.seconds, || ready(address))
+        }
+        #[cfg(feature = "rocketmq")]
+        Transport::RocketMq => {
+            let (_broker, address) = rocketmq::start()?;
+            hold(config.seconds, || ready(address))
+        }
+        #[cfg(feature = "kafka")]
+        Transport::Kafka => {
+            let (_broker, address) = kafka::start()?;
+            hold(config.seconds, || ready(address))
+        }
+    }
+}
+
+/// Waits until the process shall end. Signals are taken over from here on: one that comes while a broker is starting
+/// ends the process at once, and the broker with it.
+fn hold(seconds: u64, ready: impl FnOnce()) -> Result<(), DemoError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut ending = Ending::after(config.seconds)?;
-        let address = free_address(config.listen)?;
-        let server = start(address)?;
-        wait_until_open(address, &server)?;
-        ready(address);
+        let mut ending = Ending::after(seconds)?;
+        ready();
         ending.wait().await;
         Ok(())
     })
-}
-
-/// The address itself, or one with a free port: rumqttd doesn't tell which port it was given for 0.
-fn free_address(wanted: SocketAddr) -> Result<SocketAddr, DemoError> {
-    if wanted.port() != 0 {
-        return Ok(wanted);
-    }
-    TcpListener::bind(wanted)
-        .and_then(|listener| listener.local_addr())
-        .map_err(|source| DemoError::Network { what: format!("listening on {wanted}"), source })
-}
-
-fn start(address: SocketAddr) -> Result<JoinHandle<Result<(), String>>, DemoError> {
-    let mut broker = rumqttd::Broker::new(configure(address));
-    let server = std::thread::Builder::new()
-        .name("broker".to_owned())
-        .spawn(move || broker.start().map_err(|error| error.to_string()))?;
-    Ok(server)
-}
-
-fn configure(address: SocketAddr) -> rumqttd::Config {
-    let server = rumqttd::ServerSettings {
-        name: "mqtt5".to_owned(),
-        listen: address,
-        tls: None,
-        next_connection_delay_ms: 1,
-        connections: rumqttd::ConnectionSettings {
-            connection_timeout_ms: 5_000,
-            max_payload_size: 64 * 1024,
-            max_inflight_count: 200,
-            auth: None,
-            external_auth: None,
-            dynamic_filters: false,
-        },
-    };
-    rumqttd::Config {
-        router: rumqttd::RouterConfig {
-            max_connections: 64,
-            max_outgoing_packet_count: 200,
-            max_segment_size: 1024 * 1024,
-            max_segment_count: 10,
-            ..rumqttd::RouterConfig::default()
-        },
-        v5: Some(HashMap::from([("mqtt5".to_owned(), server)])),
-        ..rumqttd::Config::default()
-    }
-}
-
-/// Tries to connect until the broker accepts, ends, or takes too long.
-fn wait_until_open(address: SocketAddr, server: &JoinHandle<Result<(), String>>) -> Result<(), DemoError> {
-    let end = Instant::now() + START_PATIENCE;
-    loop {
-        if server.is_finished() {
-            return Err(DemoError::Broker { address, reason: "it ended at once".to_owned() });
-        }
-        match TcpStream::connect_timeout(&address, START_PATIENCE) {
-            Ok(_) => return Ok(()),
-            Err(error) if Instant::now() >= end => {
-                return Err(DemoError::Broker { address, reason: error.to_string() });
-            }
-            // Refused: the only event to wait for is that it is not any more.
-            Err(_) => std::thread::sleep(Duration::from_millis(1)),
-        }
-    }
 }

@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
+use clap::ValueEnum;
+
 use crate::error::DemoError;
 use crate::role::{LISTENING, READY};
+use crate::transport::Transport;
 
 /// Which programs play the roles.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub enum Programs {
 pub struct Script {
     /// Which programs play the roles.
     pub programs: Programs,
+    /// On which broker.
+    pub transport: Transport,
     /// Messages per second.
     pub rate: u32,
     /// Number of messages after which producer and consumer end by themselves, if they shall.
@@ -72,13 +77,15 @@ impl Cast {
     /// Errors when one of them doesn't start or doesn't get ready; the others are ended then.
     pub fn start(script: &Script) -> Result<Self, DemoError> {
         let seconds = script.seconds.to_string();
-        let mut broker = Actor::start(script, "broker", &["--seconds".into(), seconds.clone().into()])?;
+        let transport = script.transport.to_possible_value().expect("none is hidden").get_name().to_owned();
+        let mut common: Vec<OsString> =
+            vec!["--transport".into(), transport.into(), "--seconds".into(), seconds.into()];
+        let mut broker = Actor::start(script, "broker", &common)?;
         let line = broker.read_line()?;
         let address = line.strip_prefix(LISTENING).and_then(|address| address.parse::<SocketAddr>().ok());
         let address = address.ok_or_else(|| broker.unexpected(&line))?;
 
-        let mut common: Vec<OsString> =
-            vec!["--broker".into(), address.to_string().into(), "--seconds".into(), seconds.into()];
+        common.extend(["--broker".into(), address.to_string().into()]);
         if let Some(messages) = script.messages {
             common.extend(["--messages".into(), messages.to_string().into()]);
         }

@@ -29,6 +29,25 @@ pub enum DemoError {
     /// The client refused a request.
     #[error("request to the broker: {0}")]
     Client(#[from] Box<rumqttc::v5::ClientError>),
+    /// The official broker is not on this machine.
+    #[error("{what}; get it by `{command}`")]
+    Missing {
+        /// What is missing, in words.
+        what: String,
+        /// The command that gets it.
+        command: String,
+    },
+    /// The official broker is here and did not start, or refused a topic or a group.
+    #[error("{0}")]
+    Refused(String),
+    /// RocketMQ's client failed.
+    #[cfg(feature = "rocketmq")]
+    #[error("RocketMQ's client: {0}")]
+    RocketMq(#[from] Box<rocketmq::error::ClientError>),
+    /// Kafka's client failed.
+    #[cfg(feature = "kafka")]
+    #[error("Kafka's client: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
     /// The truth file could not be written.
     #[error("{}: {source}", path.display())]
     Truth {
@@ -48,4 +67,23 @@ pub enum DemoError {
         /// What happened.
         reason: String,
     },
+}
+
+#[cfg(any(feature = "rocketmq", feature = "kafka"))]
+impl From<spanprof_brokers::StartError> for DemoError {
+    fn from(error: spanprof_brokers::StartError) -> Self {
+        match error {
+            spanprof_brokers::StartError::NotHere(missing) => {
+                Self::Missing { what: missing.what().to_owned(), command: missing.command().to_owned() }
+            }
+            failed => Self::Refused(failed.to_string()),
+        }
+    }
+}
+
+#[cfg(any(feature = "rocketmq", feature = "kafka"))]
+impl From<spanprof_brokers::Refused> for DemoError {
+    fn from(refused: spanprof_brokers::Refused) -> Self {
+        Self::Refused(refused.to_string())
+    }
 }

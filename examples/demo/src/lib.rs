@@ -2,7 +2,7 @@
 //!
 //! The producer and the consumer are ordinary programs on `tracing` and OpenTelemetry that talk MQTT 5 and carry
 //! `traceparent` in user properties; nothing in them knows of a profiler but one call of `spanprof`'s
-//! `install`. About one message in ten is slow, for one of five reasons which [`story()`] tells, so that
+//! `install`. With the features `rocketmq` and `kafka` they do the same on the official brokers ([`transport`]). About one message in ten is slow, for one of five reasons which [`story()`] tells, so that
 //! whoever profiles the processes from outside can compare what was found with what is true.
 //!
 //! Each of the three runs as a process of its own: the programs `demo-broker`, `demo-producer` and
@@ -25,6 +25,7 @@ pub mod role;
 pub mod story;
 mod telemetry;
 mod thread_clock;
+pub mod transport;
 mod truth;
 
 pub use error::DemoError;

@@ -12,7 +12,7 @@ pub const READY: &str = "ready";
 /// What a process of the demo is.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Role {
-    /// Runs the MQTT 5 broker.
+    /// Runs the broker.
     Broker(broker::Config),
     /// Sends orders.
     Producer(producer::Config),

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The topic on which orders travel.
 pub const TOPIC: &str = "orders";
 
+/// The group of consumers that shares them, on brokers that have groups.
+pub const GROUP: &str = "fulfilment";
+
 /// One message in so many is slow.
 pub const SLOW_EVERY: u64 = 10;
 

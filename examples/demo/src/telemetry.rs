@@ -6,13 +6,27 @@ use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
 /// What has to live as long as the service.
 pub(crate) struct Telemetry {
     /// Sends what it gathered when dropped.
     _spanprof: spanprof::Agent,
-    _provider: SdkTracerProvider,
+    provider: SdkTracerProvider,
+}
+
+#[cfg(any(feature = "rocketmq", feature = "kafka"))]
+impl Telemetry {
+    /// Makes spans of a client that has helpers for them; samples within them carry topic and group.
+    pub(crate) fn instrumentation(
+        &self,
+        system: spanprof_messaging::System,
+    ) -> spanprof_messaging::Instrumentation {
+        spanprof_messaging::Instrumentation::new(system)
+            .with_tracer_provider(&self.provider)
+            .with_attributes(spanprof::with_attributes)
+    }
 }
 
 /// Sets up tracing for the whole process. Spans get ids and are sampled, and go nowhere.
@@ -23,11 +37,12 @@ pub(crate) fn start(service_name: &'static str) -> Telemetry {
         spanprof::Agent::builder().service_name(service_name).start().expect("nothing wrong was set by hand");
     let provider = SdkTracerProvider::builder().build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(service_name));
-    let subscriber = tracing_subscriber::registry().with(layer);
+    // Below it are the spans of HTTP/2 within RocketMQ's client, several for each request.
+    let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(layer);
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         eprintln!("{service_name}: tracing was set up before; its spans are the other subscriber's");
     }
-    Telemetry { _spanprof: spanprof, _provider: provider }
+    Telemetry { _spanprof: spanprof, provider }
 }
 
 /// A message's user properties as a carrier of trace context.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use spanprof_demo::cast::{Cast, Programs, Script};
+use spanprof_demo::transport::Transport;
 use spanprof_demo::{Cause, Handled, story};
 
 const MESSAGES: u64 = 60;
@@ -18,12 +19,36 @@ fn read_truth(path: &Path) -> Vec<Handled> {
 
 #[test]
 fn every_message_takes_its_time_for_the_reason_that_the_story_tells() {
-    let truth_path = std::env::temp_dir().join(format!("spanprof-demo-truth-{}.jsonl", std::process::id()));
+    tells_the_story(Transport::Mqtt);
+}
+
+#[cfg(feature = "rocketmq")]
+#[test]
+fn rocketmq_tells_the_same_story() {
+    let jars = spanprof_brokers::RocketMqVersion::Newest.fetch();
+    if spanprof_brokers::require("rocketmq_tells_the_same_story", jars).is_some() {
+        tells_the_story(Transport::RocketMq);
+    }
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn kafka_tells_the_same_story() {
+    let jars = spanprof_brokers::Kafka::fetch();
+    if spanprof_brokers::require("kafka_tells_the_same_story", jars).is_some() {
+        tells_the_story(Transport::Kafka);
+    }
+}
+
+fn tells_the_story(transport: Transport) {
+    let truth_name = format!("spanprof-demo-truth-{transport:?}-{}.jsonl", std::process::id());
+    let truth_path = std::env::temp_dir().join(truth_name);
     let folder = Path::new(env!("CARGO_BIN_EXE_demo-broker")).parent().expect("a folder").to_owned();
     assert!(Path::new(env!("CARGO_BIN_EXE_demo-producer")).starts_with(&folder));
     assert!(Path::new(env!("CARGO_BIN_EXE_demo-consumer")).starts_with(&folder));
     let cast = Cast::start(&Script {
         programs: Programs::Folder(folder),
+        transport,
         rate: 100,
         messages: Some(MESSAGES),
         seconds: 120,

@@ -363,7 +363,25 @@ fn show_reads_a_pipe_and_survives_a_reader_that_leaves() {
 fn a_build_without_the_demo_says_how_to_get_it() {
     let finished = run(spanprof().arg("demo"));
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    assert!(finished.errors.contains("--features demo"), "{finished:?}");
+    assert!(finished.errors.ends_with("--features demo\n"), "{finished:?}");
+}
+
+#[cfg(not(feature = "demo-rocketmq"))]
+#[test]
+fn a_build_without_the_demo_on_rocketmq_says_how_to_get_it() {
+    let finished = run(spanprof().args(["demo", "--broker", "rocketmq"]));
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.errors.starts_with("error: this build has no demo on RocketMQ"), "{finished:?}");
+    assert!(finished.errors.ends_with("--features demo-rocketmq\n"), "{finished:?}");
+}
+
+#[cfg(not(feature = "demo-kafka"))]
+#[test]
+fn a_build_without_the_demo_on_kafka_says_how_to_get_it() {
+    let finished = run(spanprof().args(["demo", "--broker", "kafka"]));
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.errors.starts_with("error: this build has no demo on Kafka"), "{finished:?}");
+    assert!(finished.errors.ends_with("--features demo-kafka\n"), "{finished:?}");
 }
 
 #[test]

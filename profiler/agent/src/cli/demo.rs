@@ -1,13 +1,15 @@
 //! `spanprof demo`: a broker, a producer and a consumer of our own, profiled from outside.
 //!
-//! Behind the cargo feature `demo`, so that a production build carries no broker. Without it the
-//! subcommand is there and says how to get it.
+//! Behind the cargo feature `demo`, so that a production build carries no broker; the official brokers are behind one
+//! feature each, as their clients are heavy. Without them the subcommand and its options are there and say how to get
+//! what is missing.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::exit::{Exit, Failure};
 use super::units::parse_seconds;
 
 /// Profile a demo: a broker, a producer and a consumer with slow messages of known causes
@@ -16,6 +18,7 @@ use super::units::parse_seconds;
 /// slow messages with where their time went. Writes the same files as `record`. Where the system does not
 /// allow that, the two profile themselves from inside, which needs no privilege.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct DemoArguments {
     /// How long to record
     #[arg(long, value_name = "N", default_value = "10", value_parser = parse_seconds)]
@@ -31,18 +34,45 @@ pub(super) struct DemoArguments {
     open: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  spanprof demo --open
+      Ten seconds on a broker that comes with the demo; then the page in a browser.
+  spanprof demo --broker rocketmq
+      The same on the official RocketMQ. Needs a Java development kit, 17 or newer, and Maven, which gets
+      100 MB of jars the first time; on Debian and Ubuntu:
+      sudo apt-get install -y --no-install-recommends openjdk-17-jdk-headless maven
+  spanprof demo --broker kafka --seconds 30 --out on-kafka
+      Half a minute on the official Kafka, into ./on-kafka.";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Broker {
     /// An MQTT 5 broker that comes with the demo
     Embedded,
+    /// The official RocketMQ, over gRPC; needs Java
+    #[value(name = "rocketmq")]
+    RocketMq,
+    /// The official Kafka; needs Java
+    Kafka,
+}
+
+impl Broker {
+    /// Why a build without the feature that brings it cannot have it.
+    #[cfg_attr(all(feature = "demo-rocketmq", feature = "demo-kafka"), expect(dead_code))]
+    fn not_built(self) -> Failure {
+        let (what, feature) = match self {
+            Self::Embedded => ("has no demo: it was built without its broker", "demo"),
+            Self::RocketMq => ("has no demo on RocketMQ: it was built without its client", "demo-rocketmq"),
+            Self::Kafka => ("has no demo on Kafka: it was built without its client", "demo-kafka"),
+        };
+        Failure::new(Exit::Failed, format!("this build {what}"))
+            .help(format!("build it with: cargo build --release -p spanprof-agent --features {feature}"))
+    }
 }
 
 #[cfg(not(feature = "demo"))]
-pub(super) fn run(_arguments: &DemoArguments) -> super::Outcome {
-    use super::exit::{Exit, Failure};
-
-    Err(Failure::new(Exit::Failed, "this build has no demo: it was built without its broker")
-        .help("build it with: cargo build --release -p spanprof-agent --features demo"))
+pub(super) fn run(arguments: &DemoArguments) -> super::Outcome {
+    Err(arguments.broker.not_built())
 }
 
 #[cfg(feature = "demo")]
@@ -62,6 +92,7 @@ mod with_broker {
     use spanprof_demo::cast::{Cast, Programs, Script};
     use spanprof_demo::role::Role;
     use spanprof_demo::story::SLOW_FROM_MILLISECONDS;
+    use spanprof_demo::transport::Transport;
     use spanprof_demo::{DemoError, Handled};
     use spanprof_exporter::{Profile, analysis};
 
@@ -101,7 +132,8 @@ mod with_broker {
     }
 
     pub(crate) fn run(arguments: &DemoArguments) -> Outcome {
-        let Broker::Embedded = arguments.broker;
+        let transport = transport(arguments.broker)?;
+        transport.prepare().map_err(|error| demo_failure(error, transport))?;
         let interrupt = install_interrupt()?;
         let capture = CaptureArguments::default();
         let mut line = ProgressLine::new();
@@ -109,7 +141,7 @@ mod with_broker {
             Failure::new(Exit::Failed, format!("cannot make a temporary directory: {error}"))
         })?;
         let truth = work.path().join("truth.jsonl");
-        let mut script = script(arguments, &truth)?;
+        let mut script = script(arguments, transport, &truth)?;
         let refusal = refusal(&capture);
         if let Some(refusal) = &refusal {
             line.print(&format!(
@@ -118,21 +150,26 @@ mod with_broker {
             ));
             script.profiles = Some(work.path().join("profiles"));
         }
-        line.update("starting broker, consumer and producer");
-        let cast = Cast::start(&script).map_err(demo_failure)?;
+        match transport {
+            Transport::Mqtt => line.update("starting broker, consumer and producer"),
+            #[cfg(any(feature = "demo-rocketmq", feature = "demo-kafka"))]
+            official => line.begin(&format!("starting {}, consumer and producer", official.broker())),
+        }
+        let failure = |error| demo_failure(error, transport);
+        let cast = Cast::start(&script).map_err(failure)?;
         let window = match refusal.zip(script.profiles) {
             None => {
                 let window = record(arguments, &capture, &cast, interrupt, &mut line)?;
                 if !interrupt.requested() {
                     line.update("ending the demo's processes");
-                    cast.end().map_err(demo_failure)?;
+                    cast.end().map_err(failure)?;
                 }
                 window
             }
             Some((refusal, profiles)) => {
                 from_inside::wait(arguments.seconds, interrupt, &mut line);
                 line.update("ending the demo's processes");
-                cast.end().map_err(demo_failure)?;
+                cast.end().map_err(failure)?;
                 from_inside::read(&profiles, refusal.sentence())?
             }
         };
@@ -155,15 +192,34 @@ mod with_broker {
         tried.err()
     }
 
-    fn demo_failure(error: DemoError) -> Failure {
-        Failure::new(Exit::Failed, format!("the demo failed: {error}"))
+    fn demo_failure(error: DemoError, transport: Transport) -> Failure {
+        match error {
+            DemoError::Missing { what, command } => {
+                Failure::new(Exit::Failed, format!("cannot start {}: {what}", transport.broker()))
+                    .help(format!("get it by: {command}"))
+            }
+            error => Failure::new(Exit::Failed, format!("the demo failed: {error}")),
+        }
     }
 
-    fn script(arguments: &DemoArguments, truth: &Path) -> Result<Script, Failure> {
+    fn transport(broker: Broker) -> Result<Transport, Failure> {
+        match broker {
+            Broker::Embedded => Ok(Transport::Mqtt),
+            #[cfg(feature = "demo-rocketmq")]
+            Broker::RocketMq => Ok(Transport::RocketMq),
+            #[cfg(feature = "demo-kafka")]
+            Broker::Kafka => Ok(Transport::Kafka),
+            #[cfg(not(all(feature = "demo-rocketmq", feature = "demo-kafka")))]
+            absent => Err(absent.not_built()),
+        }
+    }
+
+    fn script(arguments: &DemoArguments, transport: Transport, truth: &Path) -> Result<Script, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::new(Exit::Failed, format!("cannot find our own program: {error}")))?;
         Ok(Script {
             programs: Programs::One { program, prefix: vec!["__demo".into()] },
+            transport,
             rate: RATE,
             messages: None,
             seconds: arguments.seconds.as_secs() + SPARE_SECONDS,

@@ -46,6 +46,8 @@ const EXAMPLES: &str = "\
 Examples:
   spanprof demo --open
       See it work: a broker, a producer and a consumer, recorded for ten seconds.
+  spanprof demo --broker rocketmq
+      The same on the official RocketMQ, or Kafka.
   spanprof record --name orders-consumer --seconds 30
       Record 30 seconds of every process of that name into ./spanprof-out; open report.html.
   spanprof record -- ./target/release/orders-consumer

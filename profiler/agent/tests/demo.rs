@@ -1,0 +1,80 @@
+//! `spanprof demo` from the command to the table, on each broker that this build has.
+
+#![cfg(feature = "demo")]
+
+mod support;
+
+use support::{run, spanprof};
+
+/// Enough for two messages of each cause at the demo's rate.
+const SECONDS: &str = "6";
+
+#[test]
+fn the_demo_ends_with_where_the_time_went() {
+    ends_with_the_table("embedded");
+}
+
+#[cfg(feature = "demo-rocketmq")]
+#[test]
+fn on_rocketmq_it_ends_with_the_same() {
+    let jars = spanprof_brokers::RocketMqVersion::Newest.fetch();
+    if spanprof_brokers::require("on_rocketmq_it_ends_with_the_same", jars).is_some() {
+        ends_with_the_table("rocketmq");
+    }
+}
+
+#[cfg(feature = "demo-kafka")]
+#[test]
+fn on_kafka_it_ends_with_the_same() {
+    let jars = spanprof_brokers::Kafka::fetch();
+    if spanprof_brokers::require("on_kafka_it_ends_with_the_same", jars).is_some() {
+        ends_with_the_table("kafka");
+    }
+}
+
+/// From outside where the machine allows it, and from inside elsewhere: the table is the same.
+fn ends_with_the_table(broker: &str) {
+    let out = tempfile::tempdir().unwrap();
+    let demo = ["demo", "--broker", broker, "--seconds", SECONDS, "--out"];
+    let finished = run(spanprof().args(demo).arg(out.path()));
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    for [found, told] in [
+        ["waiting for a lock", "waiting for a contended lock"],
+        ["waiting for a socket", "waiting for a slow socket"],
+        ["sleeping in spanprof_demo::notify::throttle", "sleeping"],
+    ] {
+        let agrees = |line: &str| {
+            let words = line.split_once(found);
+            words.is_some_and(|(_, rest)| rest.trim_end().ends_with(told))
+        };
+        assert!(finished.output.lines().any(agrees), "{found}: {finished:?}");
+    }
+    for file in ["profile.pb.gz", "cpu.svg", "off_cpu.svg", "report.html", "summary.json"] {
+        assert_ne!(std::fs::metadata(out.path().join(file)).unwrap().len(), 0, "{file}");
+    }
+}
+
+/// In one sentence what is missing, and the command that gets it.
+#[cfg(any(feature = "demo-rocketmq", feature = "demo-kafka"))]
+#[test]
+fn without_java_the_demo_says_how_to_get_it() {
+    let empty = tempfile::tempdir().unwrap();
+    for (broker, title) in [
+        #[cfg(feature = "demo-rocketmq")]
+        ("rocketmq", "RocketMQ 5"),
+        #[cfg(feature = "demo-kafka")]
+        ("kafka", "Kafka 4"),
+    ] {
+        let mut demo = spanprof();
+        demo.args(["demo", "--broker", broker, "--out"]).arg(empty.path());
+        demo.env_remove("JAVA_HOME").env("PATH", empty.path()).env("SPANPROF_BROKERS", empty.path());
+        let finished = run(&mut demo);
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        let [sentence, help] = finished.errors.lines().collect::<Vec<_>>()[..] else {
+            panic!("two lines: {finished:?}");
+        };
+        assert!(sentence.starts_with(&format!("error: cannot start {title}")), "{sentence}");
+        assert!(sentence.contains("Java 17"), "{sentence}");
+        assert!(help.starts_with("help: get it by: sudo apt-get install"), "{help}");
+    }
+}
