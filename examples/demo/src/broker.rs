@@ -27,7 +27,7 @@ pub struct Config {
 
 /// Runs the broker until its time is over or a signal comes; `ready` is told the address once clients can use it.
 ///
-/// The process is expected to end soon after this returns: see [`mqtt::broker`].
+/// The MQTT broker can't be stopped, only left: the process is expected to end soon after this returns.
 pub fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), DemoError> {
     match config.transport {
         Transport::Mqtt => {

@@ -13,6 +13,8 @@ use tracing_subscriber::layer::SubscriberExt;
 pub(crate) struct Telemetry {
     /// Sends what it gathered when dropped.
     _spanprof: spanprof::Agent,
+    // Else it only has to live.
+    #[cfg_attr(not(any(feature = "rocketmq", feature = "kafka")), expect(dead_code))]
     provider: SdkTracerProvider,
 }
 

@@ -23,6 +23,8 @@ use crate::story::{GROUP, TOPIC};
 use crate::telemetry::Telemetry;
 
 const QUEUES: u32 = 4;
+/// The most messages that the proxy gives at once.
+const LARGEST_BATCH: u64 = 32;
 /// How often a message comes again that was not acknowledged.
 const RETRIES: u32 = 3;
 /// When it does: so late that a slow machine alone makes none come twice.
@@ -118,29 +120,23 @@ pub(crate) async fn consume(
     let handlers = Arc::new(Semaphore::new(config.handlers as usize));
     let mut received = 0;
     ready();
-    'ask: while config.messages.is_none_or(|limit| received < limit) {
+    while config.messages.is_none_or(|limit| received < limit) {
         // Nothing is asked for that nobody is free to work on: it would only grow old here.
-        let most = tokio::select! {
+        let free = tokio::select! {
             () = ending.wait() => break,
-            free = handlers.acquire() => { drop(free); handlers.available_permits().clamp(1, 32) }
+            free = handlers.acquire() => { drop(free); handlers.available_permits() }
         };
+        let left = config.messages.map_or(u64::MAX, |limit| limit - received);
+        let most = left.min(free as u64).clamp(1, LARGEST_BATCH) as i32;
         let deliveries = tokio::select! {
             () = ending.wait() => break,
-            deliveries = orders.receive_with(&client, &all, most as i32, INVISIBLE) => deliveries.map_err(failed)?,
+            deliveries = orders.receive_with(&client, &all, most, INVISIBLE) => deliveries.map_err(failed)?,
         };
         for delivery in deliveries {
-            let permit = tokio::select! {
-                () = ending.wait() => break 'ask,
-                permit = Arc::clone(&handlers).acquire_owned() => permit.expect("never closed"),
-            };
+            let permit = Arc::clone(&handlers).acquire_owned().await.expect("never closed");
             received += 1;
-            tokio::spawn(process(
-                Arc::clone(shop),
-                Arc::clone(&orders),
-                Arc::clone(&client),
-                delivery,
-                permit,
-            ));
+            let (shop, orders, client) = (Arc::clone(shop), Arc::clone(&orders), Arc::clone(&client));
+            tokio::spawn(process(shop, orders, client, delivery, permit));
         }
     }
     // All permits are back when the last message in hand is done.

@@ -39,8 +39,8 @@ Examples:
   spanprof demo --open
       Ten seconds on a broker that comes with the demo; then the page in a browser.
   spanprof demo --broker rocketmq
-      The same on the official RocketMQ. Needs a Java development kit, 17 or newer, and Maven, which gets
-      100 MB of jars the first time; on Debian and Ubuntu:
+      The same on the official RocketMQ. Needs a Java development kit, 17 or newer, and Maven,
+      which gets 100 MB of jars the first time; on Debian and Ubuntu:
       sudo apt-get install -y --no-install-recommends openjdk-17-jdk-headless maven
   spanprof demo --broker kafka --seconds 30 --out on-kafka
       Half a minute on the official Kafka, into ./on-kafka.";
@@ -150,10 +150,11 @@ mod with_broker {
             ));
             script.profiles = Some(work.path().join("profiles"));
         }
-        match transport {
-            Transport::Mqtt => line.update("starting broker, consumer and producer"),
-            #[cfg(any(feature = "demo-rocketmq", feature = "demo-kafka"))]
-            official => line.begin(&format!("starting {}, consumer and producer", official.broker())),
+        if transport == Transport::Mqtt {
+            line.update("starting broker, consumer and producer");
+        } else {
+            // It takes seconds.
+            line.begin(&format!("starting {}, consumer and producer", transport.broker()));
         }
         let failure = |error| demo_failure(error, transport);
         let cast = Cast::start(&script).map_err(failure)?;
