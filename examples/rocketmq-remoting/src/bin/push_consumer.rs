@@ -66,7 +66,7 @@ async fn shipping(runtime: Arc<ClientRuntime>) -> ClientResult<()> {
 fn ship(order: &MessageExt) -> bool {
     let text = String::from_utf8_lossy(order.message_inner().body_slice());
     let number: u32 = text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default();
-    if number % 5 == 0 && order.reconsume_times() == 0 {
+    if number.is_multiple_of(5) && order.reconsume_times() == 0 {
         return false; // the carrier has no room
     }
     let trace = Context::current().span().span_context().trace_id();

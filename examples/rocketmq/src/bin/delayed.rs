@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reminders = Consumer::new(&rocketmq, "reminders", "reminding");
     let all = FilterExpression::new(FilterType::Tag, "*");
     loop {
-        for delivery in reminders.receive(&client, &all).await? {
+        if let Some(delivery) = reminders.receive(&client, &all).await?.pop() {
             let remind = async {
                 println!("remember: {}", String::from_utf8_lossy(delivery.body()));
                 Ok::<_, std::convert::Infallible>(())

@@ -72,7 +72,7 @@ async fn ship(order: &Delivery) -> Result<(), String> {
     tokio::time::sleep(Duration::from_millis(20)).await; // the carrier answers
     let text = String::from_utf8_lossy(order.body());
     let number: u32 = text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default();
-    if number % 5 == 0 && order.delivery_attempt() == 1 {
+    if number.is_multiple_of(5) && order.delivery_attempt() == 1 {
         return Err("the carrier has no room".to_owned());
     }
     println!("shipped {text}, delivery {}", order.delivery_attempt());
