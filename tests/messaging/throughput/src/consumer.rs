@@ -112,12 +112,7 @@ pub(crate) struct Observed {
 impl Observed {
     /// Starts it, then waits until the agent looks on, where it is to.
     pub(crate) fn start(course: &Course, system: System) -> Result<Self, Failure> {
-        let provider = SdkTracerProvider::builder();
-        let provider = match course.variant.publishes() {
-            true => provider.with_span_processor(spanprof::ProfileProcessor::new()),
-            false => provider,
-        };
-        let provider = provider.with_span_processor(Dropped).build();
+        let provider = SdkTracerProvider::builder().with_span_processor(Dropped).build();
         let instrumentation = Instrumentation::new(system).with_tracer_provider(&provider);
         let instrumentation = match course.variant.publishes() {
             true => instrumentation.with_attributes(spanprof::with_attributes),
