@@ -1,4 +1,5 @@
-//! RocketMQ goes away and comes back: nothing is acknowledged meanwhile, and nothing is lost.
+//! RocketMQ goes away and comes back: nothing is acknowledged meanwhile, and nothing is lost, even if the bridge is killed
+//! before RocketMQ is back.
 
 use std::collections::HashMap;
 
@@ -31,6 +32,10 @@ fn messages_wait_for_rocketmq() {
     drop(rocketmq);
     // More than may be with the bridge.
     consumer::run(publish((100..300).collect()));
+    bridge.says("is away");
+    // Whatever it had acknowledged too early would be lost with it.
+    bridge.kill();
+    let bridge = setting.start();
     bridge.says("is away");
 
     let rocketmq = RocketMq::start_with(options).expect("it started before");

@@ -32,10 +32,19 @@ pub(crate) async fn connect(broker: &RocketMq, topic: &str) -> SimpleConsumer {
     client
 }
 
-/// Some messages that have come; none if none has for a while.
+/// So many polls that find nothing, of some 20 s each: then all has come, or something is lost.
+const SILENCE: usize = 4;
+
+/// Some messages, at least one.
 pub(crate) async fn receive(consumer: &Consumer, client: &SimpleConsumer) -> Vec<Delivery> {
     let all = FilterExpression::new(FilterType::Tag, "*");
-    // Long enough that no message comes again while this machine is slow.
-    let deliveries = consumer.receive_with(client, &all, 32, Duration::from_secs(300)).await;
-    deliveries.expect("the broker answers")
+    for _ in 0..SILENCE {
+        // Long enough that no message comes again while this machine is slow.
+        let deliveries = consumer.receive_with(client, &all, 32, Duration::from_secs(300)).await;
+        let deliveries = deliveries.expect("the broker answers");
+        if !deliveries.is_empty() {
+            return deliveries;
+        }
+    }
+    panic!("something is lost: nothing comes any more");
 }

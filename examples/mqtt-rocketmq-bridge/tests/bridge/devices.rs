@@ -26,6 +26,11 @@ fn payload(number: u32) -> String {
     format!("{{\"number\":{number}}}")
 }
 
+/// Below the device's topic there are eight, so that the bridge has something to do at the same time.
+fn topic_of(device: &str, number: u32) -> String {
+    format!("{device}/{}", number / 4 % 8)
+}
+
 /// The number of a payload, whoever made it.
 pub(crate) fn number_of(payload: &[u8]) -> u32 {
     let payload: serde_json::Value = serde_json::from_slice(payload).expect("it is JSON");
@@ -49,10 +54,11 @@ pub(crate) async fn publish_by_5(broker: &Mosquitto, spans: &Spans, topic: &str,
     let count = numbers.len();
     let publish = async {
         for number in numbers {
+            let topic = topic_of(topic, number);
             let publish = mqtt::v5::publish(
                 &producer,
                 &client,
-                topic,
+                &topic,
                 QoS::AtLeastOnce,
                 payload(number),
                 Default::default(),
@@ -81,7 +87,8 @@ pub(crate) async fn publish_by_3(broker: &Mosquitto, spans: &Spans, topic: &str,
     let publish = async {
         for number in numbers {
             let payload = payload(number).into_bytes();
-            let publish = mqtt::v4::publish_json(&producer, &client, topic, QoS::AtLeastOnce, &payload);
+            let topic = topic_of(topic, number);
+            let publish = mqtt::v4::publish_json(&producer, &client, &topic, QoS::AtLeastOnce, &payload);
             publish.with_context(request(number)).await.expect("the event loop runs");
         }
     };

@@ -53,7 +53,7 @@ async fn publish(mosquitto: Arc<Mosquitto>) {
     tokio::join!(
         publish_by_5(&mosquitto, &spans, "sensors/a", numbers(0)),
         publish_by_3(&mosquitto, &spans, "sensors/b", numbers(1)),
-        publish_by_5(&mosquitto, &spans, "sensors/c/celsius", numbers(2)),
+        publish_by_5(&mosquitto, &spans, "sensors/c", numbers(2)),
         publish_by_3(&mosquitto, &spans, "sensors/d", numbers(3)),
     );
 }

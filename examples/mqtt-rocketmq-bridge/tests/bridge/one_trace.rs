@@ -143,7 +143,7 @@ fn each_message_is_one_chain(device: &[Told], bridge: &[Told], spans: &Spans, ca
         assert_eq!(consume.parent_span_id.to_string(), came.sender);
         let links: Vec<_> =
             consume.links.iter().map(|link| link.span_context.span_id().to_string()).collect();
-        assert_eq!(links, [came.sender.clone()]);
+        assert_eq!(links, std::slice::from_ref(&came.sender));
 
         let forward = &forwarded[&came.sender];
         assert_eq!((&forward.trace, &forward.links), (&trace, &vec![]));
