@@ -54,27 +54,31 @@ fn ends_with_the_table(broker: &str) {
     }
 }
 
+#[cfg(feature = "demo-rocketmq")]
+#[test]
+fn without_java_the_demo_on_rocketmq_says_how_to_get_it() {
+    says_how_to_get_java("rocketmq", "RocketMQ 5");
+}
+
+#[cfg(feature = "demo-kafka")]
+#[test]
+fn without_java_the_demo_on_kafka_says_how_to_get_it() {
+    says_how_to_get_java("kafka", "Kafka 4");
+}
+
 /// In one sentence what is missing, and the command that gets it.
 #[cfg(any(feature = "demo-rocketmq", feature = "demo-kafka"))]
-#[test]
-fn without_java_the_demo_says_how_to_get_it() {
+fn says_how_to_get_java(broker: &str, title: &str) {
     let empty = tempfile::tempdir().unwrap();
-    for (broker, title) in [
-        #[cfg(feature = "demo-rocketmq")]
-        ("rocketmq", "RocketMQ 5"),
-        #[cfg(feature = "demo-kafka")]
-        ("kafka", "Kafka 4"),
-    ] {
-        let mut demo = spanprof();
-        demo.args(["demo", "--broker", broker, "--out"]).arg(empty.path());
-        demo.env_remove("JAVA_HOME").env("PATH", empty.path()).env("SPANPROF_BROKERS", empty.path());
-        let finished = run(&mut demo);
-        assert_eq!(finished.code, Some(1), "{finished:?}");
-        let [sentence, help] = finished.errors.lines().collect::<Vec<_>>()[..] else {
-            panic!("two lines: {finished:?}");
-        };
-        assert!(sentence.starts_with(&format!("error: cannot start {title}")), "{sentence}");
-        assert!(sentence.contains("Java 17"), "{sentence}");
-        assert!(help.starts_with("help: get it by: sudo apt-get install"), "{help}");
-    }
+    let mut demo = spanprof();
+    demo.args(["demo", "--broker", broker, "--out"]).arg(empty.path());
+    demo.env_remove("JAVA_HOME").env("PATH", empty.path()).env("SPANPROF_BROKERS", empty.path());
+    let finished = run(&mut demo);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let [sentence, help] = finished.errors.lines().collect::<Vec<_>>()[..] else {
+        panic!("two lines: {finished:?}");
+    };
+    assert!(sentence.starts_with(&format!("error: cannot start {title}")), "{sentence}");
+    assert!(sentence.contains("Java 17"), "{sentence}");
+    assert!(help.starts_with("help: get it by: sudo apt-get install"), "{help}");
 }
