@@ -46,7 +46,8 @@ impl Failure {
     fn answer(&self) -> Option<(&str, &str)> {
         let Self::Client(error) = self else { return None };
         let value = |key| Some(error.context().iter().find(|(known, _)| *known == key)?.1.as_str());
-        Some((value("code")?, value("message")?))
+        // Behind the first line RocketMQ has where to read more.
+        Some((value("code")?, value("message")?.lines().next().unwrap_or_default()))
     }
 }
 
