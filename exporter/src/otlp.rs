@@ -12,6 +12,7 @@ mod config;
 mod dictionary;
 mod message;
 mod plan;
+mod traces;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 
 pub use crate::delivery::{ConfigError, Credentials, DropCause, Dropped, PushReport};
 pub use config::OtlpConfig;
+pub use traces::{Forwarded, TraceForwarder};
 
 use crate::delivery::{Delivered, Delivery, Endpoint, Failure, Patience, Sent, conclude};
 use crate::pprof::gzip;

@@ -122,6 +122,8 @@ pub mod label {
     pub const THREAD_ID: &str = "thread.id";
     /// The process id, a number.
     pub const PID: &str = "pid";
+    /// Why the span keeps its ids, where it is not a normal one: `slow` or `failed`.
+    pub const KEPT: &str = "kept";
     /// What a blocked thread waited for.
     pub const WAIT: &str = "wait";
     /// The service, from the process context or the executable's name.

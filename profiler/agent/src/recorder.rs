@@ -6,6 +6,7 @@
 mod accounting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use spanprof_context::locate::{self, Access};
@@ -13,9 +14,10 @@ use spanprof_exporter::Profile;
 
 use crate::capture::bpf::{BpfCapture, BpfError, BpfOptions, Visited, monotonic_now};
 use crate::capture::{ContextSlot, Event, ProcessId, ThreadId, WalkEnd};
+use crate::spans::{IndexLimits, Keeping, KeepingOptions};
 use crate::summary::{Summary, loss};
 use crate::targets::{CodeMappings, ProcFs, ProcessError, ThreadState, service_name};
-use crate::window::{Fold, Programs, Renderer, ScanError, SpanPolicy};
+use crate::window::{Fold, Programs, Renderer, ScanError};
 
 /// Every process's mappings are read again within this time, for libraries that came and went; at most
 /// [`RESCANS`] of them at once.
@@ -35,7 +37,7 @@ pub struct CaptureOptions {
     /// Whether the kernel's part of each stack is kept.
     pub kernel_stacks: bool,
     /// Which spans keep their ids.
-    pub spans: SpanPolicy,
+    pub spans: KeepingOptions,
     /// Bytes of program text that unwind tables get room for; see [`text_bytes_of`].
     pub text_bytes: u64,
 }
@@ -46,7 +48,7 @@ impl Default for CaptureOptions {
             hz: 99,
             idle: false,
             kernel_stacks: true,
-            spans: SpanPolicy::default(),
+            spans: KeepingOptions::default(),
             text_bytes: 256 << 20,
         }
     }
@@ -140,6 +142,8 @@ pub struct Recorder {
     procfs: ProcFs,
     fold: Fold,
     renderer: Renderer,
+    /// Shared with who receives finished spans.
+    keeping: Arc<Mutex<Keeping>>,
     options: CaptureOptions,
     opened: u64,
     opened_unix: u64,
@@ -172,7 +176,12 @@ impl Recorder {
             programs: Programs::default(),
             procfs: ProcFs::host(),
             fold: Fold::default(),
-            renderer: Renderer::new(options.spans, options.idle),
+            renderer: Renderer::new(options.idle),
+            keeping: Arc::new(Mutex::new(Keeping::new(
+                options.spans,
+                IndexLimits::default(),
+                Instant::now(),
+            ))),
             options: options.clone(),
             opened: monotonic_now(),
             opened_unix: unix_now(),
@@ -184,6 +193,11 @@ impl Recorder {
             counted: BTreeMap::new(),
             stacks_truncated: 0,
         })
+    }
+
+    /// Where finished spans go, so that windows that close later know them.
+    pub fn keeping(&self) -> Arc<Mutex<Keeping>> {
+        Arc::clone(&self.keeping)
     }
 
     /// Adds a process, with all its threads and those to come.
@@ -240,7 +254,10 @@ impl Recorder {
         self.add_silent_threads(now);
         let length = now.saturating_sub(self.opened);
         let period = 1_000_000_000 / u64::from(self.options.hz.max(1));
-        let rendered = self.renderer.render(&self.fold, &self.programs, period);
+        let rendered = {
+            let mut keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+            self.renderer.render(&self.fold, &self.programs, period, &mut keeping)
+        };
         let mut profile = rendered.profile;
         profile.start_unix_nanoseconds = self.opened_unix;
         profile.duration_nanoseconds = length;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use spanprof_agent::probe::Probe;
 use spanprof_agent::recorder::{CaptureOptions, Recorder, Window};
-use spanprof_agent::window::SpanPolicy;
+use spanprof_agent::spans::KeepingOptions;
 
 use crate::truth::Truth;
 
@@ -48,7 +48,7 @@ pub(crate) fn skip<T>(test: &str, why: &str) -> Option<T> {
 
 /// Everything kept: no span folds, no idle thread is shown coarsely.
 pub(crate) fn in_full(hz: u32) -> CaptureOptions {
-    let spans = SpanPolicy { budget: usize::MAX, at_least: Duration::ZERO };
+    let spans = KeepingOptions { budget: usize::MAX, threshold: None, normal: usize::MAX };
     CaptureOptions { hz, idle: true, spans, ..CaptureOptions::default() }
 }
 

@@ -13,6 +13,7 @@ mod embedded_memory;
 mod embedded_service;
 mod embedded_stress;
 mod faults;
+mod finished_spans;
 mod formats;
 mod off_cpu;
 mod program;

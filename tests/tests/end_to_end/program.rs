@@ -47,15 +47,15 @@ impl Program {
         Program { child, lines, seen: String::new() }
     }
 
-    /// Waits until it says these words.
-    pub(crate) fn wait_for(&mut self, words: &str) {
+    /// Waits until it says these words, and gives the whole line.
+    pub(crate) fn wait_for(&mut self, words: &str) -> String {
         loop {
             let line = self.lines.recv();
             let line = line.unwrap_or_else(|_| panic!("it ended before it said {words:?}: {}", self.seen));
             self.seen.push_str(&line);
             self.seen.push('\n');
             if line.contains(words) {
-                return;
+                return line;
             }
         }
     }

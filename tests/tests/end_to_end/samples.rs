@@ -49,6 +49,11 @@ impl<'a> Sample<'a> {
         self.label(label::TRACE_ID)?.as_text()
     }
 
+    /// Why the span keeps its ids, where it is not a normal one.
+    pub(crate) fn kept(&self) -> Option<&'a str> {
+        self.label(label::KEPT)?.as_text()
+    }
+
     fn label(&self, key: &str) -> Option<&'a LabelValue> {
         self.labels.iter().find(|label| *label.key == *key).map(|label| &label.value)
     }

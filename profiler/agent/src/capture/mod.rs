@@ -8,6 +8,8 @@ pub mod bpf;
 
 use std::fmt;
 
+pub use crate::active_span::ActiveSpan;
+
 /// A process id as the kernel's initial namespace has it (the kernel's `tgid`).
 pub type ProcessId = u32;
 /// A thread id as the kernel's initial namespace has it.
@@ -16,15 +18,6 @@ pub type ThreadId = u32;
 /// Identifies a stack within one capture. The backend sends each distinct stack once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StackHash(pub u64);
-
-/// The span that a thread had published: W3C byte order, never all zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ActiveSpan {
-    /// The trace id as printed.
-    pub trace_id: [u8; 16],
-    /// The span id as printed.
-    pub span_id: [u8; 8],
-}
 
 /// Why a walk over a user stack ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,6 +9,7 @@ use super::Outcome;
 use super::course::Course;
 use super::destinations::Destinations;
 use super::exit::{Exit, Failure};
+use super::finished_spans::{FinishedSpans, SpanIntake};
 use super::interrupt::Interrupt;
 use super::progress::ProgressLine;
 use super::receiving::Receiving;
@@ -18,6 +19,7 @@ use super::session::{Ended, Go, Session};
 use super::shipping::{QUEUE, QUEUE_OF_RECEIVED};
 use super::units::{counted, parse_seconds};
 use crate::recorder::Recorder;
+use crate::spans::KeepingOptions;
 use crate::targets::{ProcFs, Watch};
 
 /// Profile running processes until stopped, and push to Pyroscope or a directory
@@ -40,12 +42,19 @@ pub(super) struct AttachArguments {
     #[arg(long, value_name = "PATH")]
     receive: Option<PathBuf>,
     #[command(flatten)]
+    finished_spans: FinishedSpans,
+    #[command(flatten)]
     destinations: Destinations,
     /// How long a window is
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     window: Duration,
     #[command(flatten)]
     capture: CaptureArguments,
+    /// So many normal spans of each destination and operation keep their ids in a window, beside the slow and failed ones
+    ///
+    /// To compare slow ones with. What has no id folds with its like: by service, span name, destination, group and operation.
+    #[arg(long, value_name = "N", default_value_t = KeepingOptions::default().normal)]
+    keep_normal: usize,
 }
 
 const EXAMPLES: &str = "\
@@ -57,6 +66,8 @@ Examples:
   PYROSCOPE_BASIC_AUTH_USER=1234 PYROSCOPE_BASIC_AUTH_PASSWORD=… \\
       spanprof attach --pid 4242 --pyroscope https://profiles.example.org
       Push to a server that asks for a password.
+  spanprof attach --name '^orders-' --pyroscope http://localhost:4040 --otlp-listen --otlp-forward http://localhost:4319
+      Keep the ids of spans that their tracer says were slow or failed; pass the spans on to the collector.
   spanprof attach --receive /run/user/1000/spanprof.sock --pyroscope http://localhost:4040
       Ship for services that profile themselves (SPANPROF_LOCAL_AGENT names the socket to them); no privilege is needed.";
 
@@ -86,17 +97,23 @@ pub(super) fn run(arguments: &AttachArguments) -> Outcome {
         return Ok(Exit::Done);
     };
     arguments.capture.check_machine()?;
-    let options = match may_wait {
+    let mut options = match may_wait {
         true => arguments.capture.options(),
         false => arguments.capture.options_for(&selector),
     };
+    options.spans.normal = arguments.keep_normal;
     let recorder = Recorder::start(&options)?;
+    let spans = arguments.finished_spans.start(recorder.keeping())?;
+    if let Some(spans) = &spans {
+        line.print(&format!("taking finished spans by OTLP on {}", spans.address()));
+    }
     let watch = Watch::new(ProcFs::host(), selector);
     let session = match may_wait {
         true => Session::waiting(recorder, watch),
         false => Session::begin(recorder, watch, &mut line)?,
     };
-    capture_windows(arguments.window, session, receiving, &mut course, interrupt, &mut line)?;
+    let intakes = Intakes { receiving, spans };
+    capture_windows(arguments.window, session, intakes, &mut course, interrupt, &mut line)?;
     course.finish(&mut line);
     Ok(Exit::Done)
 }
@@ -120,10 +137,16 @@ fn receive_only(
 /// How long a wait for a profile lasts: the delay with which an interrupt is noticed.
 const POLL: Duration = Duration::from_millis(100);
 
+/// What others hand over meanwhile.
+struct Intakes {
+    receiving: Option<Receiving>,
+    spans: Option<SpanIntake>,
+}
+
 fn capture_windows(
     length: Duration,
     mut session: Session<Recorder>,
-    mut receiving: Option<Receiving>,
+    mut intakes: Intakes,
     course: &mut Course,
     interrupt: Interrupt,
     line: &mut ProgressLine,
@@ -142,9 +165,12 @@ fn capture_windows(
                 counted(course.windows(), "window", "windows"),
                 counted(progress.samples, "sample", "samples"),
             );
-            if let Some(receiving) = &mut receiving {
+            if let Some(receiving) = &mut intakes.receiving {
                 receiving.take(Duration::ZERO, course, line);
                 text.push_str(&format!(" · {}", receiving.in_words()));
+            }
+            if let Some(spans) = &mut intakes.spans {
+                spans.tell(course, line);
             }
             line.update(&text);
             Go::On
@@ -163,8 +189,11 @@ fn capture_windows(
     }
     // The kernel's side is taken away before the wait for the server.
     drop(session);
-    if let Some(receiving) = receiving {
+    if let Some(receiving) = intakes.receiving {
         receiving.finish(course, line);
+    }
+    if let Some(spans) = intakes.spans {
+        spans.finish(line);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod demo;
 mod destinations;
 mod doctor;
 mod exit;
+mod finished_spans;
 mod interrupt;
 mod output;
 mod progress;

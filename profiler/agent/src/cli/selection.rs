@@ -1,12 +1,15 @@
 //! The options that `record` and `attach` share: which processes, and how they are captured.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::exit::{Exit, Failure};
+use super::units::parse_milliseconds;
 use crate::probe::{GRANT, Probe};
 use crate::recorder::{CaptureOptions, text_bytes_of};
+use crate::spans::KeepingOptions;
 use crate::targets::{ProcFs, Process, Selector, SelectorError};
 
 /// Samples per second and CPU where nothing else is asked for.
@@ -79,6 +82,12 @@ pub(crate) struct CaptureArguments {
     /// shown coarsely. Totals are exact either way.
     #[arg(long)]
     pub(crate) idle: bool,
+    /// A span that took at least this long is slow, in milliseconds
+    ///
+    /// Always, whatever is usual. Without it a span is slow where it took longer than those of its destination and
+    /// operation usually do: their 99th percentile, at least twice and at most four times their 90th.
+    #[arg(long, value_name = "MS", value_parser = parse_milliseconds)]
+    pub(crate) slow_over: Option<Duration>,
     /// Leave out the kernel's part of each stack
     #[arg(long)]
     pub(crate) no_kernel: bool,
@@ -89,7 +98,13 @@ pub(crate) struct CaptureArguments {
 
 impl Default for CaptureArguments {
     fn default() -> Self {
-        CaptureArguments { hz: DEFAULT_HERTZ, idle: false, no_kernel: false, system_root: "/".into() }
+        CaptureArguments {
+            hz: DEFAULT_HERTZ,
+            idle: false,
+            slow_over: None,
+            no_kernel: false,
+            system_root: "/".into(),
+        }
     }
 }
 
@@ -101,12 +116,17 @@ impl CaptureArguments {
         CaptureOptions { text_bytes: text_bytes_of(&procfs, &processes), ..self.options() }
     }
 
-    /// As the recorder takes them.
+    /// As the recorder takes them: all spans keep their ids, up to the budget, the slow ones first.
     pub(crate) fn options(&self) -> CaptureOptions {
         CaptureOptions {
             hz: self.hz,
             idle: self.idle,
             kernel_stacks: !self.no_kernel,
+            spans: KeepingOptions {
+                threshold: self.slow_over,
+                normal: usize::MAX,
+                ..KeepingOptions::default()
+            },
             ..CaptureOptions::default()
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 const MAX_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
 /// The shortest: below this a profile holds a handful of samples.
 const MIN_SECONDS: f64 = 0.1;
+const MIN_MILLISECONDS: f64 = 0.001;
 
 /// Parses a number of seconds, whole or with a fraction.
 ///
@@ -17,6 +18,18 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
         return Err(format!("must be from {MIN_SECONDS} to {MAX_SECONDS} seconds"));
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Parses a number of milliseconds, whole or with a fraction.
+///
+/// # Errors
+/// With a sentence for clap, when it is no number or out of range.
+pub(crate) fn parse_milliseconds(text: &str) -> Result<Duration, String> {
+    let milliseconds: f64 = text.parse().map_err(|_| "not a number of milliseconds".to_owned())?;
+    if !(MIN_MILLISECONDS..=MAX_SECONDS * 1e3).contains(&milliseconds) {
+        return Err(format!("must be from {MIN_MILLISECONDS} to {} milliseconds", MAX_SECONDS * 1e3));
+    }
+    Ok(Duration::from_secs_f64(milliseconds / 1e3))
 }
 
 /// Nanoseconds with the unit that leaves three or four digits: `430.2 ms`.

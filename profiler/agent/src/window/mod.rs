@@ -4,12 +4,11 @@
 //! gives the kernel its unwind tables; [`Fold`] sums events; [`Renderer`] turns a closed window into a
 //! profile with names. Naming comes last, after folding, so that each distinct address is named once.
 
+mod attributes;
 mod fold;
-mod policy;
 mod programs;
 mod render;
 
 pub use fold::{Fold, Sums, ThreadKey};
-pub use policy::SpanPolicy;
 pub use programs::{ModuleId, Place, Program, Programs, ScanError, Scanned};
 pub use render::{Rendered, Renderer};

@@ -1,10 +1,10 @@
-//! Turns a closed window into a profile: chooses which spans keep their ids, makes times add up, and names
-//! each distinct address once.
+//! Turns a closed window into a profile: makes times add up, names each distinct address once, and gives samples the ids of
+//! the spans that keep theirs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use spanprof_context::record::AttributeIterator;
 use spanprof_exporter::idle::{BLOCKED_BEFORE_CAPTURE, WAITING_WITHOUT_SPAN};
 use spanprof_exporter::{
     Label, LabelSetId, Location, LocationId, Module, ModuleId as ProfileModuleId, Profile, SampleKey,
@@ -12,15 +12,15 @@ use spanprof_exporter::{
 };
 use spanprof_symbolizer::{Frame, FrameKind, Symbolizer};
 
+use super::attributes;
 use super::fold::{Fold, FoldKey, PlacedStack, Sums, ThreadKey};
-use super::policy::SpanPolicy;
 use super::programs::{ModuleId, ObjectId, Place, Programs};
 use crate::capture::{ActiveSpan, ProcessId, StackHash, WalkEnd};
+use crate::spans::{Keeping, Kept, Reason, SeenSpan};
 
 /// Names addresses; keeps what it learned from window to window.
 pub struct Renderer {
     symbolizer: Symbolizer,
-    policy: SpanPolicy,
     idle: bool,
 }
 
@@ -54,15 +54,23 @@ const NEVER_RAN: &str = "[ready to run for the first time]";
 const STACK_LOST: &str = "[stack lost]";
 
 impl Renderer {
-    /// A renderer that keeps span ids by `policy`; `idle` shows threads without a span in full.
-    pub fn new(policy: SpanPolicy, idle: bool) -> Renderer {
-        Renderer { symbolizer: Symbolizer::new(), policy, idle }
+    /// A renderer; `idle` shows threads without a span in full.
+    pub fn new(idle: bool) -> Renderer {
+        Renderer { symbolizer: Symbolizer::new(), idle }
     }
 
-    /// Renders what `fold` holds. `period` is the sampling period in nanoseconds.
-    pub fn render(&mut self, fold: &Fold, programs: &Programs, period: u64) -> Rendered {
+    /// Renders what `fold` holds; `keeping` decides which spans keep their ids. `period` is the sampling period in
+    /// nanoseconds.
+    pub fn render(
+        &mut self,
+        fold: &Fold,
+        programs: &Programs,
+        period: u64,
+        keeping: &mut Keeping,
+    ) -> Rendered {
         let weights = Weights::new(fold, period);
-        let kept = self.policy.choose(&time_per_span(fold, &weights));
+        let seen = seen_spans(fold, programs, &weights, keeping);
+        let kept = keeping.choose(&seen, Instant::now());
         let mut writer = Writer {
             profile: Profile::default(),
             names: self.name_addresses(fold, programs),
@@ -136,6 +144,19 @@ fn object_address(programs: &Programs, place: Place) -> Option<(ObjectId, u64)> 
 /// Processes of which at least one span was seen: in them a thread without one is idle.
 fn processes_with_spans(fold: &Fold) -> HashSet<ProcessId> {
     fold.sums.keys().filter(|key| key.span.is_some()).map(|key| key.thread.process).collect()
+}
+
+/// The window's spans, with what their threads' records said of them and the time seen of each.
+fn seen_spans(fold: &Fold, programs: &Programs, weights: &Weights, keeping: &mut Keeping) -> Vec<SeenSpan> {
+    let mut classes = attributes::Classes::new(fold, programs);
+    let times = time_per_span(fold, weights).into_iter();
+    times
+        .map(|(span, time)| SeenSpan {
+            span,
+            class: classes.of(span, keeping),
+            seen: Duration::from_nanos(time),
+        })
+        .collect()
 }
 
 fn time_per_span(fold: &Fold, weights: &Weights) -> HashMap<ActiveSpan, u64> {
@@ -212,7 +233,7 @@ struct Writer<'a> {
     names: Names,
     fold: &'a Fold,
     programs: &'a Programs,
-    kept: &'a HashSet<ActiveSpan>,
+    kept: &'a HashMap<ActiveSpan, Kept>,
     coarse: HashSet<ProcessId>,
     modules: HashMap<ModuleId, ProfileModuleId>,
     stacks: HashMap<StackHash, StackId>,
@@ -261,29 +282,19 @@ impl Writer<'_> {
             labels.push(Label::text(label::SERVICE_NAME, program.service.as_str()));
         }
         if let Some(span) = span {
-            if self.kept.contains(&span) {
+            if let Some(kept) = self.kept.get(&span) {
                 labels.push(Label::text(label::TRACE_ID, hex(&span.trace_id)));
                 labels.push(Label::text(label::SPAN_ID, hex(&span.span_id)));
+                if kept.reason != Reason::Normal {
+                    labels.push(Label::text(label::KEPT, kept.reason.as_str()));
+                }
             } else {
                 self.folded.insert(span);
             }
-            self.add_attributes(span, &mut labels);
+            let said = attributes::shown(self.fold, self.programs, span);
+            labels.extend(said.into_iter().map(|(name, value)| Label::text(name, value)));
         }
         self.profile.intern_labels(labels)
-    }
-
-    fn add_attributes(&self, span: ActiveSpan, labels: &mut Vec<Label>) {
-        let Some((process, bytes)) = self.fold.attributes.get(&span) else { return };
-        let Some(program) = self.programs.program(*process) else { return };
-        let mut last: BTreeMap<&str, String> = BTreeMap::new();
-        for (index, value) in AttributeIterator::over(bytes) {
-            if let Some(name) = program.attribute_keys.get(usize::from(index))
-                && SHOWN_ATTRIBUTES.contains(&name.as_str())
-            {
-                last.insert(name, String::from_utf8_lossy(value).into_owned());
-            }
-        }
-        labels.extend(last.into_iter().map(|(name, value)| Label::text(name, value)));
     }
 
     fn stack(&mut self, hash: StackHash) -> StackId {
@@ -389,11 +400,6 @@ fn is_of_the_capture(frame: &Frame) -> bool {
         .iter()
         .any(|prefix| frame.function.starts_with(prefix))
 }
-
-/// The attributes of a thread's record that become labels. Others could hold anything, and make every
-/// sample its own series.
-const SHOWN_ATTRIBUTES: [&str; 4] =
-    [label::DESTINATION, label::CONSUMER_GROUP, label::OPERATION, label::SPAN_NAME];
 
 fn unnamed(address: u64) -> Frame {
     let name: Arc<str> = format!("[unknown]+{address:#x}").into();

@@ -1,0 +1,62 @@
+//! Traces on their way through: requests that somebody else made, sent on as they are.
+
+use std::time::Duration;
+
+use crate::delivery::{ConfigError, Credentials, Delivery, DropCause, Endpoint, Patience};
+use crate::pprof::gzip;
+
+/// Where traces are posted, below the server's address.
+const PATH: &str = "/v1/traces";
+
+/// Sends on `ExportTraceServiceRequest`s to one collector, over HTTP. Meant to be used for the whole run.
+#[derive(Debug)]
+pub struct TraceForwarder {
+    delivery: Delivery,
+    patience: Duration,
+}
+
+/// What became of one request that was sent on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Attempts beyond the first.
+    pub retried: u64,
+    /// Why it was given up, and in words; nothing where it was taken.
+    pub given_up: Option<(DropCause, String)>,
+}
+
+impl TraceForwarder {
+    /// A forwarder to the collector at `url`, such as `http://localhost:4318`; the path is added where there is none. A request
+    /// is tried for `patience` before it is given up. Nothing is sent yet.
+    ///
+    /// Errors: [`ConfigError`], which says what to change.
+    pub fn new(
+        url: &str,
+        credentials: &Credentials,
+        patience: Duration,
+    ) -> Result<TraceForwarder, ConfigError> {
+        let delivery = Delivery::new(&Endpoint {
+            url,
+            path: PATH,
+            content_type: "application/x-protobuf",
+            tenant: None,
+            credentials,
+            request_timeout: Duration::from_secs(10),
+            first_pause: Duration::from_millis(250),
+            longest_pause: Duration::from_secs(5),
+        })?;
+        Ok(TraceForwarder { delivery, patience })
+    }
+
+    /// Sends on one request, byte for byte below the compression, until it was taken, refused for good, or patience has
+    /// ended.
+    ///
+    /// Never fails: what became of it is in the answer. Whether the collector refused some of the spans is not looked at, for
+    /// nobody here could mend them.
+    pub async fn forward(&self, request: &[u8]) -> Forwarded {
+        let delivered = self.delivery.send(gzip(request), Patience::new(self.patience, None)).await;
+        Forwarded {
+            retried: delivered.retried,
+            given_up: delivered.outcome.err().map(|failure| (failure.cause, failure.words)),
+        }
+    }
+}

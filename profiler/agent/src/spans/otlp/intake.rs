@@ -1,0 +1,97 @@
+//! What becomes of a request, however it came: read, handed on, and remembered.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::body::Bytes;
+
+use super::fields::Malformed;
+use super::request::spans;
+use super::spool::Spool;
+use crate::spans::Keeping;
+
+/// Why a request is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It will never be taken.
+    #[error("not an ExportTraceServiceRequest: {0}")]
+    Malformed(#[from] Malformed),
+    /// Later it will: what it is handed on to does not keep up.
+    #[error("the collector that spans are passed on to does not keep up; try again later")]
+    Busy,
+}
+
+/// What came since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IntakeCounts {
+    /// Requests taken.
+    pub requests: u64,
+    /// Spans in them.
+    pub spans: u64,
+    /// Requests that could not be read.
+    pub malformed: u64,
+    /// Requests sent away for want of room, to come again.
+    pub busy: u64,
+}
+
+/// Takes requests.
+#[derive(Debug)]
+pub struct Intake {
+    keeping: Arc<Mutex<Keeping>>,
+    spool: Option<Arc<Spool>>,
+    requests: AtomicU64,
+    spans: AtomicU64,
+    malformed: AtomicU64,
+    busy: AtomicU64,
+}
+
+impl Intake {
+    /// Remembers spans in `keeping` and, where there is a spool, hands every request on.
+    pub fn new(keeping: Arc<Mutex<Keeping>>, spool: Option<Arc<Spool>>) -> Intake {
+        let zero = || AtomicU64::new(0);
+        Intake { keeping, spool, requests: zero(), spans: zero(), malformed: zero(), busy: zero() }
+    }
+
+    /// Takes one request, whole or not at all.
+    ///
+    /// # Errors
+    /// When it can't be read, or there is no room to hand it on.
+    pub fn take(&self, request: &Bytes) -> Result<(), Refusal> {
+        let mut read = Vec::new();
+        if let Err(malformed) = spans(request, |span| read.push(span)) {
+            self.malformed.fetch_add(1, Ordering::Relaxed);
+            return Err(malformed.into());
+        }
+        if let Some(spool) = &self.spool
+            && !spool.push(request.clone())
+        {
+            return Err(self.sent_away());
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.spans.fetch_add(read.len() as u64, Ordering::Relaxed);
+        let now = Instant::now();
+        let mut keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        for span in read {
+            keeping.finish(span, now);
+        }
+        Ok(())
+    }
+
+    /// Counts a request that must come again.
+    pub(super) fn sent_away(&self) -> Refusal {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Refusal::Busy
+    }
+
+    /// What came so far.
+    pub fn counts(&self) -> IntakeCounts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        IntakeCounts {
+            requests: of(&self.requests),
+            spans: of(&self.spans),
+            malformed: of(&self.malformed),
+            busy: of(&self.busy),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Finished spans as tracers send them: OTLP's `ExportTraceServiceRequest`, version 1 of its protobuf.
+
+mod fields;
+mod forward;
+mod intake;
+mod request;
+mod server;
+mod spool;
+
+pub use fields::Malformed;
+pub use forward::{ForwardCounts, Forwarding};
+pub use intake::{Intake, IntakeCounts, Refusal};
+pub use request::{MAX_SPANS, spans};
+pub use server::{OtlpReceiver, ReceiverError};
+pub use spool::Spool;
