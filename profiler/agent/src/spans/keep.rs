@@ -116,29 +116,21 @@ impl Keeping {
         for span in window {
             self.seen.observe(span.class, span.seen, now);
         }
-        let slow_from = self.slow_from(window);
+        let (mut finished, mut seen) = (Cuts::new(&self.finished), Cuts::new(&self.seen));
         let mut candidates: Vec<Candidate> =
-            window.iter().map(|span| self.candidate(span, &slow_from)).collect();
+            window.iter().map(|span| self.candidate(span, &mut finished, &mut seen)).collect();
         candidates.sort_by_key(Candidate::rank);
         self.within_budget(&candidates)
     }
 
-    /// From which seen time on a span of each class of the window is slow: asked once per class.
-    fn slow_from(&self, window: &[SeenSpan]) -> HashMap<ClassId, Option<Duration>> {
-        let mut known = HashMap::new();
-        for span in window {
-            known.entry(span.class).or_insert_with(|| self.seen.slow_from(span.class));
-        }
-        known
-    }
-
-    fn candidate(&self, span: &SeenSpan, slow_from: &HashMap<ClassId, Option<Duration>>) -> Candidate {
+    /// The cuts are those of wall times and of seen ones.
+    fn candidate(&self, span: &SeenSpan, of_finished: &mut Cuts<'_>, of_seen: &mut Cuts<'_>) -> Candidate {
         let finished = self.index.get(&span.span);
         let wall = finished.map(|finished| Duration::from_nanos(finished.wall_ns));
         let took = wall.unwrap_or(span.seen);
         let usual = match finished {
-            Some(finished) => self.finished.slow_from(finished.class),
-            None => slow_from.get(&span.class).copied().flatten(),
+            Some(finished) => of_finished.slow_from(finished.class),
+            None => of_seen.slow_from(span.class),
         };
         let is_over = |limit: Option<Duration>| limit.is_some_and(|limit| took >= limit);
         let reason = match finished {
@@ -167,6 +159,22 @@ impl Keeping {
             kept.insert(candidate.span.span, candidate.kept);
         }
         kept
+    }
+}
+
+/// What a pace says of each class, asked once per class and window: it is far dearer to ask than a span is to judge.
+struct Cuts<'a> {
+    pace: &'a Pace,
+    known: HashMap<ClassId, Option<Duration>>,
+}
+
+impl<'a> Cuts<'a> {
+    fn new(pace: &'a Pace) -> Cuts<'a> {
+        Cuts { pace, known: HashMap::new() }
+    }
+
+    fn slow_from(&mut self, class: ClassId) -> Option<Duration> {
+        *self.known.entry(class).or_insert_with(|| self.pace.slow_from(class))
     }
 }
 
