@@ -1,5 +1,6 @@
 //! The bridge as a process, and what it says.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ const HANGS: Duration = Duration::from_secs(300);
 pub(crate) struct Bridge {
     process: Child,
     lines: Receiver<String>,
+    /// What it said so far: two lines may come in either order.
+    said: RefCell<Vec<String>>,
 }
 
 /// What a bridge is started with: a configuration, and a file for its spans.
@@ -59,7 +62,7 @@ impl Setting {
                 let _ = told.send(line);
             }
         });
-        let bridge = Bridge { process, lines };
+        let bridge = Bridge { process, lines, said: RefCell::default() };
         bridge.says("subscribed");
         bridge
     }
@@ -71,13 +74,12 @@ impl Setting {
 }
 
 impl Bridge {
-    /// Waits for a line that holds these words.
+    /// Waits until it has said a line that holds these words.
     pub(crate) fn says(&self, words: &str) {
-        loop {
+        let mut said = self.said.borrow_mut();
+        while !said.iter().any(|line| line.contains(words)) {
             let line = self.lines.recv_timeout(HANGS);
-            if line.unwrap_or_else(|_| panic!("the bridge never said {words:?}")).contains(words) {
-                return;
-            }
+            said.push(line.unwrap_or_else(|_| panic!("the bridge never said {words:?}")));
         }
     }
 
