@@ -9,5 +9,4 @@ mod clients;
 mod frames;
 mod nothing_lost;
 mod remoting;
-mod remoting_clients;
 mod retry;

@@ -17,11 +17,11 @@ use spanprof_brokers::{RocketMq, TopicKind, require};
 use spanprof_messaging::clients::rocketmq_remoting::{Listener, commit, poll, process, send, send_batch};
 use spanprof_messaging::conventions::{attribute as key, own_attribute};
 use spanprof_messaging::{Instrumentation, Operation, System};
+use spanprof_messaging_tests::remoting as clients;
 use spanprof_messaging_tests::{Spans, attribute, each, ids, links, parent, some};
 use tokio::sync::mpsc;
 
 use crate::came::{Came, each_was_received};
-use crate::remoting_clients as clients;
 
 const IN_A_BATCH: usize = 32;
 
@@ -59,7 +59,7 @@ fn listener_is_called(test: &str, number: u32) {
             Ok(ConsumeConcurrentlyStatus::ConsumeSuccess)
         };
         let listener = Listener::new(&rocketmq.consumer(name.clone(), name.as_str()), note);
-        let mut consumer = clients::push_consumer(&runtime, broker, &name).build();
+        let mut consumer = clients::push_consumer(&runtime, broker.name_server(), &name).build();
         start(&mut consumer, &name, listener).await;
         send_numbers(&runtime, broker, &rocketmq, &name, number).await;
         came.complete().await;
@@ -155,7 +155,8 @@ fn batch(test: &str, name: &str, at_once: u32) -> (Vec<SpanData>, Vec<SpanData>)
             told.send(messages.len()).expect("the test listens");
             Ok(ConsumeConcurrentlyStatus::ConsumeSuccess)
         };
-        let builder = clients::push_consumer(&runtime, broker, name).consume_message_batch_max_size(at_once);
+        let builder = clients::push_consumer(&runtime, broker.name_server(), name)
+            .consume_message_batch_max_size(at_once);
         let mut consumer = builder.build();
         start(&mut consumer, name, Listener::new(&rocketmq.consumer(name.to_owned(), name), tell)).await;
         let mut number = 0;
@@ -192,7 +193,7 @@ fn a_message_that_a_listener_refuses_twice_is_processed_three_times() {
                 _ => Ok(ConsumeConcurrentlyStatus::ConsumeSuccess),
             }
         };
-        let mut consumer = clients::push_consumer(&runtime, broker, name).build();
+        let mut consumer = clients::push_consumer(&runtime, broker.name_server(), name).build();
         let listener = Listener::new(&rocketmq.consumer(name, name), refuse).last_attempt(6);
         start(&mut consumer, name, listener).await;
         let producer = clients::producer(&runtime, broker).await;
@@ -240,7 +241,7 @@ fn a_message_that_a_listener_always_refuses_is_a_dead_letter() {
     clients::run(async |runtime| {
         let refuse =
             |_: &[&MessageExt], _: &ConsumeConcurrentlyContext| Ok(ConsumeConcurrentlyStatus::ReconsumeLater);
-        let builder = clients::push_consumer(&runtime, broker, name).max_reconsume_times(1);
+        let builder = clients::push_consumer(&runtime, broker.name_server(), name).max_reconsume_times(1);
         let mut consumer = builder.build();
         let listener = Listener::new(&rocketmq.consumer(name, name), refuse).last_attempt(2);
         start(&mut consumer, name, listener).await;
@@ -290,7 +291,7 @@ fn a_listener_in_order_is_called_again_with_the_same_message() {
                 _ => Ok(ConsumeOrderlyStatus::Success),
             }
         };
-        let mut consumer = clients::push_consumer(&runtime, broker, name).build();
+        let mut consumer = clients::push_consumer(&runtime, broker.name_server(), name).build();
         consumer.subscribe(name, "*").await.expect("it subscribes");
         consumer.register_message_listener_orderly(Listener::new(&rocketmq.consumer(name, name), suspend));
         consumer.start().await.expect("the consumer starts");

@@ -15,6 +15,8 @@ pub(crate) enum Client {
     Kafka,
     /// Apache's `rocketmq` over gRPC: four tasks that receive 32 and acknowledge one by one.
     Rocketmq,
+    /// The community's `rocketmq-client-rust` over remoting: its push consumer.
+    RocketmqRemoting,
 }
 
 impl Client {
@@ -23,6 +25,7 @@ impl Client {
         match self {
             Self::Kafka => "kafka",
             Self::Rocketmq => "rocketmq",
+            Self::RocketmqRemoting => "rocketmq-remoting",
         }
     }
 }

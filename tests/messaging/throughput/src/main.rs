@@ -4,15 +4,20 @@
 //!     cargo build --release -p spanprof-agent
 //!     cargo run --release --manifest-path tests/messaging/throughput/Cargo.toml -- kafka
 //!     cargo run --release --manifest-path tests/messaging/throughput/Cargo.toml -- rocketmq --messages 10000
+//!     cargo run --release --manifest-path tests/messaging/throughput/Cargo.toml -- rocketmq-remoting --messages 10000
 //!
 //! Each run is a process of its own and a consumer group of its own, which reads all messages of one topic. Every message
 //! came in a trace of its own, whose id is the message's number, so that each consumer can tell whether it lost one, had one
 //! twice, or took one into another's trace: any of them ends the benchmark with an error. Ratios are of runs in one round,
 //! whose order turns; what is printed is their median. Nothing is asserted of them, for the machine may be shared.
 
+// The remoting client's futures nest deeply.
+#![recursion_limit = "512"]
+
 mod arguments;
 mod consumer;
 mod kafka;
+mod remoting;
 mod rocketmq;
 mod sidecar;
 mod table;
@@ -51,6 +56,7 @@ fn consume(course: &Course) -> Result<(), Failure> {
     let report = match course.client {
         Client::Kafka => kafka::consume(course)?,
         Client::Rocketmq => rocketmq::consume(course)?,
+        Client::RocketmqRemoting => remoting::consume(course)?,
     };
     report.print()
 }
@@ -82,9 +88,10 @@ fn compare(comparison: &arguments::Comparison) -> Result<(), Failure> {
             kafka::load(&broker, "measured", comparison.messages)?;
             run(comparison, &courses)
         }
-        Client::Rocketmq => {
+        client @ (Client::Rocketmq | Client::RocketmqRemoting) => {
             let broker = spanprof_brokers::RocketMq::start()?;
-            let courses = courses(broker.proxy(), "measured");
+            let address = if client == Client::Rocketmq { broker.proxy() } else { broker.name_server() };
+            let courses = courses(address, "measured");
             let groups: Vec<_> = courses.iter().map(|course| course.group.as_str()).collect();
             rocketmq::load(&broker, "measured", &groups, comparison.messages)?;
             run(comparison, &courses)

@@ -1,4 +1,4 @@
-//! The community's client over remoting, set up for the fixture.
+//! RocketMQ's remoting protocol: the community's client, set up for the fixture.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,7 +18,10 @@ use spanprof_brokers::RocketMq;
 const HANGS: Duration = Duration::from_secs(900);
 
 /// Runs a test's clients to their end, on the runtime that they want to own.
-pub(crate) fn run<T, F: Future<Output = T>>(test: impl FnOnce(Arc<ClientRuntime>) -> F) -> T {
+///
+/// # Panics
+/// Where the runtime can't be made, or where the test is not through in a quarter of an hour.
+pub fn run<T, F: Future<Output = T>>(test: impl FnOnce(Arc<ClientRuntime>) -> F) -> T {
     let owner = RuntimeOwner::plan(configuration()).expect("the configuration is right").build();
     let owner = owner.expect("threads can be had");
     let context = owner.root_context().component("test");
@@ -49,27 +52,35 @@ fn configuration() -> RuntimeConfig {
     configuration
 }
 
-pub(crate) async fn producer(runtime: &Arc<ClientRuntime>, broker: &RocketMq) -> DefaultMQProducer {
+/// A producer that has started.
+///
+/// # Panics
+/// Where it doesn't start.
+pub async fn producer(runtime: &Arc<ClientRuntime>, broker: &RocketMq) -> DefaultMQProducer {
     let builder = DefaultMQProducer::builder(Arc::clone(runtime)).producer_group("senders");
     let mut producer = builder.name_server_addr(broker.name_server()).send_msg_timeout(30_000).build();
     producer.start().await.expect("the producer starts");
     producer
 }
 
-/// To be built and started by the test.
-pub(crate) fn push_consumer(
+/// A consumer from the first message on, to be built and started by the test.
+#[must_use]
+pub fn push_consumer(
     runtime: &Arc<ClientRuntime>,
-    broker: &RocketMq,
+    name_server: &str,
     group: &str,
 ) -> DefaultMQPushConsumerBuilder {
     DefaultMQPushConsumer::builder(Arc::clone(runtime))
         .consumer_group(group)
-        .name_server_addr(broker.name_server())
+        .name_server_addr(name_server)
         .consume_from_where(ConsumeFromWhere::ConsumeFromFirstOffset)
 }
 
-/// Commits where it is told to alone.
-pub(crate) async fn pull_consumer(
+/// A consumer that has started; it commits where it is told to alone.
+///
+/// # Panics
+/// Where it doesn't start.
+pub async fn pull_consumer(
     runtime: &Arc<ClientRuntime>,
     broker: &RocketMq,
     topic: &str,
@@ -86,6 +97,11 @@ pub(crate) async fn pull_consumer(
     consumer
 }
 
-pub(crate) fn message(topic: &str, body: &[u8]) -> Message {
+/// A message with a tag.
+///
+/// # Panics
+/// Where the client refuses the topic's name.
+#[must_use]
+pub fn message(topic: &str, body: &[u8]) -> Message {
     Message::builder().topic(topic).tags("placed").body_slice(body).build().expect("the message is whole")
 }
