@@ -8,8 +8,8 @@ const THIN = 0.6;
 
 // Colours tell the kind of time in every view, its shade the crate or library. Orange, blue and a reddish
 // purple stay apart for people who see red and green alike; tasks have a pale teal and a sand, lighter than all.
-const HUES = [[30, 92, 66], [208, 72, 70], [322, 48, 76], [174, 42, 80], [54, 62, 78]];
-const HUES_DARK = [[27, 62, 37], [209, 52, 39], [318, 34, 43], [176, 40, 27], [52, 48, 28]];
+const HUES = [[30, 92, 66], [208, 72, 70], [322, 48, 76], [174, 42, 80], [54, 62, 78], [0, 0, 74]];
+const HUES_DARK = [[27, 62, 37], [209, 52, 39], [318, 34, 43], [176, 40, 27], [52, 48, 28], [0, 0, 34]];
 
 class Picture {
   constructor(canvas) {

@@ -127,6 +127,7 @@ function emptyWords(choice) {
   if (choice.kinds === 2) return "No off-CPU samples" + whose + ": nothing was seen blocked, or the capture did not watch the scheduler.";
   if (choice.kinds === 4) return "No run-queue time" + whose + ": nothing had to wait for a CPU, or the capture did not watch the scheduler.";
   if (choice.kinds === 8) return "No suspended time" + whose + ": nothing awaited, or its process does not watch its awaits.";
+  if (choice.kinds === 32) return "No unknown time" + whose + ": all of what spans took was seen, or nobody told what they took.";
   if (choice.kinds === 16) return "No ready time" + whose + ": nothing waited for its poll, or its process does not watch its awaits.";
   return "No samples" + whose + ". The processes may have been idle or may have ended before the capture began.";
 }
@@ -288,7 +289,7 @@ function drawNotes() {
   }
   const lines = [data.source, ...data.comments].filter(Boolean).map((line) => element("li", {}, readable(line)));
   if (lines.length) notes.push(element("h2", {}, "How it was recorded"), element("ul", {}, ...lines));
-  notes.push(element("p", {}, "Times are summed over threads, so they can exceed the length of the recording. On CPU is running, off CPU is blocked until the wake-up, run queue is from there to running." + (model.kinds.length > ALWAYS_SHOWN ? " Suspended is a task without a thread, from an await to its wake-up; ready is from there to its next poll." : "")));
+  notes.push(element("p", {}, "Times are summed over threads, so they can exceed the length of the recording. On CPU is running, off CPU is blocked until the wake-up, run queue is from there to running." + (model.total[3] + model.total[4] > 0 ? " Suspended is a task without a thread, from an await to its wake-up; ready is from there to its next poll." : "") + (model.total[5] > 0 ? " Unknown is what spans took by their own word and nobody saw." : "")));
   $("notes").replaceChildren(...notes);
 }
 

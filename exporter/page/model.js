@@ -8,6 +8,7 @@ const KINDS = [
   { key: "run_queue", name: "Run queue", about: "runnable, waiting for a CPU" },
   { key: "suspended", name: "Suspended", about: "a task at an await, until its wake-up" },
   { key: "ready", name: "Ready", about: "a task that was woken, until its next poll" },
+  { key: "unknown", name: "Unknown", about: "of spans' wall times what was not seen" },
 ];
 const ALL_KINDS = (1 << KINDS.length) - 1;
 // Kinds that every recording shows; the others only where there was such time.

@@ -31,6 +31,7 @@ impl Profile {
                 .or_insert_with(|| self.intern_labels(other.labels(key.labels).to_vec()));
             self.add(SampleKey { stack, labels, kind: key.kind }, value.nanoseconds, value.count);
         }
+        self.span_facts.extend(other.span_facts.iter().map(|(span, facts)| (span.clone(), *facts)));
         for comment in &other.comments {
             if !self.comments.contains(comment) {
                 self.comments.push(comment.clone());

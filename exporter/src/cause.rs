@@ -47,6 +47,7 @@ pub(crate) fn cause(profile: &Profile, stack: StackId, kind: SampleKind, wait: O
             sentence(verb, &parts, parts.called().or_else(|| wait.map(str::to_owned)))
         }
         SampleKind::Ready => sentence(WOKEN, &parts, parts.called()),
+        SampleKind::Unknown => sentence("unknown", &parts, parts.called()),
     }
 }
 
@@ -141,6 +142,7 @@ fn without_code(profile: &Profile, stack: StackId, kind: SampleKind) -> String {
         (SampleKind::RunQueue, note) => format!("{READY}, {}", note.unwrap_or("stack unknown")),
         (SampleKind::Suspended, note) => format!("awaiting, {}", note.unwrap_or("place unknown")),
         (SampleKind::Ready, note) => format!("{WOKEN}, {}", note.unwrap_or("place unknown")),
+        (SampleKind::Unknown, note) => note.unwrap_or("unknown").to_owned(),
     }
 }
 

@@ -34,5 +34,5 @@ pub use folded::{FoldedRoot, folded};
 
 pub use profile::{
     Label, LabelSetId, LabelValue, Location, LocationId, Module, ModuleId, Profile, SampleKey, SampleKind,
-    SampleValue, StackId, label,
+    SampleValue, SpanFacts, SpanIds, StackId, label,
 };

@@ -21,6 +21,8 @@ pub struct Profile {
     pub period_nanoseconds: u64,
     /// Lines for people, written into pprof's comments: version, backend, losses.
     pub comments: Vec<String>,
+    /// What is known of spans beside their samples. The page and summaries show it; pprof has no place for it.
+    pub span_facts: HashMap<SpanIds, SpanFacts>,
     modules: Interner<Module>,
     locations: Interner<Location>,
     stacks: Interner<Vec<LocationId>>,
@@ -41,18 +43,29 @@ pub enum SampleKind {
     Suspended,
     /// A task that was woken: from there to its next poll.
     Ready,
+    /// Of a span's wall time what nothing above accounts for.
+    Unknown,
 }
 
 impl SampleKind {
     /// All kinds, in the order in which pprof files hold their values.
-    pub const ALL: [SampleKind; 5] =
-        [SampleKind::Cpu, SampleKind::OffCpu, SampleKind::RunQueue, SampleKind::Suspended, SampleKind::Ready];
+    pub const ALL: [SampleKind; 6] = [
+        SampleKind::Cpu,
+        SampleKind::OffCpu,
+        SampleKind::RunQueue,
+        SampleKind::Suspended,
+        SampleKind::Ready,
+        SampleKind::Unknown,
+    ];
 
-    /// What a thread's time is made of; the others are the time of tasks that no thread has, which only the
-    /// process itself can see.
+    /// What a thread's time is made of.
     pub const OF_THREADS: [SampleKind; 3] = [SampleKind::Cpu, SampleKind::OffCpu, SampleKind::RunQueue];
 
-    /// The name in files and on the command line: `cpu`, `off_cpu`, `run_queue`, `suspended` or `ready`.
+    /// And what the time of tasks is made of that no thread has.
+    const OF_TASKS: [SampleKind; 5] =
+        [SampleKind::Cpu, SampleKind::OffCpu, SampleKind::RunQueue, SampleKind::Suspended, SampleKind::Ready];
+
+    /// The name in files and on the command line: `cpu`, `off_cpu`, `run_queue`, `suspended`, `ready` or `unknown`.
     pub const fn as_str(self) -> &'static str {
         match self {
             SampleKind::Cpu => "cpu",
@@ -60,8 +73,28 @@ impl SampleKind {
             SampleKind::RunQueue => "run_queue",
             SampleKind::Suspended => "suspended",
             SampleKind::Ready => "ready",
+            SampleKind::Unknown => "unknown",
         }
     }
+}
+
+/// A span by its ids, as labels have them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpanIds {
+    /// 32 lower-case hex characters.
+    pub trace_id: String,
+    /// 16 lower-case hex characters.
+    pub span_id: String,
+}
+
+/// What is known of a span beside its samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpanFacts {
+    /// From its begin to its end, in nanoseconds, where its tracer told.
+    pub wall_ns: Option<u64>,
+    /// In which at least one of its children in the same service was open, in nanoseconds: their samples have their
+    /// own ids.
+    pub children_ns: u64,
 }
 
 /// A part of an object file that was mapped as code.
@@ -273,12 +306,14 @@ impl Profile {
     }
 
     /// The kinds that a file of this profile has columns for: those of threads always, so that readers find
-    /// them where they were; those of tasks behind them where the profile has any such time.
+    /// them where they were; behind them those of tasks, and behind these what is unknown, up to the last of
+    /// which the profile has any time.
     pub fn kinds(&self) -> &'static [SampleKind] {
-        let is_of_task = |key: &SampleKey| !SampleKind::OF_THREADS.contains(&key.kind);
-        match self.samples.iter().any(|(key, value)| is_of_task(key) && value.nanoseconds > 0) {
-            true => &SampleKind::ALL,
-            false => &SampleKind::OF_THREADS,
+        let with_time = self.samples.iter().filter(|(_, value)| value.nanoseconds > 0);
+        match with_time.map(|(key, _)| key.kind).max() {
+            Some(SampleKind::Unknown) => &SampleKind::ALL,
+            Some(SampleKind::Suspended | SampleKind::Ready) => &SampleKind::OF_TASKS,
+            _ => &SampleKind::OF_THREADS,
         }
     }
 

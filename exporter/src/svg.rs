@@ -102,6 +102,7 @@ const fn described(kind: SampleKind) -> &'static str {
         SampleKind::RunQueue => "ready to run, waiting for a CPU",
         SampleKind::Suspended => "awaiting, without a thread",
         SampleKind::Ready => "woken, waiting to be polled",
+        SampleKind::Unknown => "time of spans that was not seen",
     }
 }
 
@@ -112,5 +113,6 @@ const fn palette(kind: SampleKind) -> Palette {
         SampleKind::RunQueue => Palette::Basic(BasicPalette::Yellow),
         SampleKind::Suspended => Palette::Basic(BasicPalette::Aqua),
         SampleKind::Ready => Palette::Basic(BasicPalette::Purple),
+        SampleKind::Unknown => Palette::Basic(BasicPalette::Green),
     }
 }

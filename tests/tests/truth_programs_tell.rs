@@ -84,6 +84,18 @@ fn tags_change_in_threads_and_in_tasks() {
 }
 
 #[test]
+fn spans_take_their_cpu_time_and_their_waits() {
+    let truth = tell(env!("CARGO_BIN_EXE_truth_equation"), &[]);
+    for name in ["stays", "leaves"] {
+        let spans = truth[name].as_array().unwrap();
+        assert!(!spans.is_empty());
+        for span in spans {
+            assert!(number(&span["cpu_ns"]) + number(&span["without_thread_ns"]) < number(&span["wall_ns"]));
+        }
+    }
+}
+
+#[test]
 fn the_ping_pong_switches_twice_a_round_whoever_writes() {
     for (program, arguments, writer) in [
         (env!("CARGO_BIN_EXE_truth_pingpong"), &[] as &[&str], "ours"),

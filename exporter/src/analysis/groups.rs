@@ -20,13 +20,16 @@ pub struct Times {
     pub suspended_ns: u64,
     /// Woken and not polled yet, without a thread.
     pub ready_ns: u64,
+    /// Of spans' wall times what was not seen.
+    pub unknown_ns: u64,
 }
 
 impl Times {
     /// All kinds together.
     pub const fn total_ns(&self) -> u64 {
         let of_threads = self.cpu_ns.saturating_add(self.off_cpu_ns).saturating_add(self.run_queue_ns);
-        of_threads.saturating_add(self.suspended_ns).saturating_add(self.ready_ns)
+        let of_tasks = self.suspended_ns.saturating_add(self.ready_ns);
+        of_threads.saturating_add(of_tasks).saturating_add(self.unknown_ns)
     }
 
     /// One of the kinds.
@@ -37,6 +40,7 @@ impl Times {
             SampleKind::RunQueue => self.run_queue_ns,
             SampleKind::Suspended => self.suspended_ns,
             SampleKind::Ready => self.ready_ns,
+            SampleKind::Unknown => self.unknown_ns,
         }
     }
 
@@ -58,6 +62,7 @@ impl Times {
             SampleKind::RunQueue => &mut self.run_queue_ns,
             SampleKind::Suspended => &mut self.suspended_ns,
             SampleKind::Ready => &mut self.ready_ns,
+            SampleKind::Unknown => &mut self.unknown_ns,
         };
         *time = time.saturating_add(nanoseconds);
     }

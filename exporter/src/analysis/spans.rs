@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use super::groups::{Group, Times, group};
 use crate::filter::{number, text};
-use crate::profile::{LabelSetId, Profile, SampleKind, label};
+use crate::profile::{LabelSetId, Profile, SampleKind, SpanIds, label};
 
 /// Where the time of one span went, as far as the window saw it.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,12 @@ pub struct SpanTime {
     pub suspended_ns: u64,
     /// Woken and not polled yet, without a thread, in nanoseconds.
     pub ready_ns: u64,
+    /// What its tracer told and nobody saw, in nanoseconds.
+    pub unknown_ns: u64,
+    /// From its begin to its end, in nanoseconds, where its tracer told.
+    pub wall_ns: Option<u64>,
+    /// In which at least one of its children in the same service was open, in nanoseconds; their time is theirs.
+    pub children_ns: u64,
     /// The kind with the most time.
     pub main_kind: SampleKind,
     /// The heaviest cause of that kind, in words: "waiting for a lock in orders::reserve (std::sync::Mutex::lock)".
@@ -55,12 +61,21 @@ impl SpanTime {
             run_queue_ns: self.run_queue_ns,
             suspended_ns: self.suspended_ns,
             ready_ns: self.ready_ns,
+            unknown_ns: self.unknown_ns,
         }
     }
 
     /// All kinds together, in nanoseconds.
     pub const fn total_ns(&self) -> u64 {
         self.times().total_ns()
+    }
+
+    /// Which part of its wall time is accounted for, its children's time included; from 0 to 1. None where nobody told
+    /// how long it took.
+    pub fn coverage(&self) -> Option<f64> {
+        let wall = self.wall_ns.filter(|wall| *wall > 0)?;
+        let known = self.total_ns().saturating_sub(self.unknown_ns).saturating_add(self.children_ns);
+        Some((known as f64 / wall as f64).min(1.0))
     }
 }
 
@@ -222,6 +237,11 @@ impl SpanFacts {
 fn span_time(profile: &Profile, key: SpanKey<'_>, facts: &SpanFacts, group: Group) -> SpanTime {
     let heaviest =
         |name: &str| facts.heaviest(|labels| text(profile.labels(labels), name)).map(str::to_owned);
+    let told = key.0.and_then(|trace_id| {
+        let ids = SpanIds { trace_id: trace_id.to_owned(), span_id: key.1.to_owned() };
+        profile.span_facts.get(&ids)
+    });
+    let told = told.copied().unwrap_or_default();
     SpanTime {
         trace_id: key.0.map(str::to_owned),
         span_id: key.1.to_owned(),
@@ -237,6 +257,9 @@ fn span_time(profile: &Profile, key: SpanKey<'_>, facts: &SpanFacts, group: Grou
         run_queue_ns: group.times.run_queue_ns,
         suspended_ns: group.times.suspended_ns,
         ready_ns: group.times.ready_ns,
+        unknown_ns: group.times.unknown_ns,
+        wall_ns: told.wall_ns,
+        children_ns: told.children_ns,
         main_kind: group.main_kind.unwrap_or(SampleKind::Cpu),
         main_cause: group.main_cause,
         main_share: group.main_share,

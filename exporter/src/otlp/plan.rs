@@ -164,7 +164,9 @@ impl<'a> Plan<'a> {
         let (period_type, period) = match part.kind {
             SampleKind::Cpu => (sample_type, i64::try_from(profile.period_nanoseconds).unwrap_or(i64::MAX)),
             SampleKind::OffCpu => (ValueType::default(), 0),
-            SampleKind::RunQueue | SampleKind::Suspended | SampleKind::Ready => (sample_type, 1),
+            SampleKind::RunQueue | SampleKind::Suspended | SampleKind::Ready | SampleKind::Unknown => {
+                (sample_type, 1)
+            }
         };
         let samples = self.samples(part, &mut dictionary);
         let message = ProfileMessage {

@@ -254,6 +254,7 @@ pub(super) fn position_of(kind: SampleKind) -> u8 {
         SampleKind::RunQueue => 2,
         SampleKind::Suspended => 3,
         SampleKind::Ready => 4,
+        SampleKind::Unknown => 5,
     }
 }
 

@@ -223,7 +223,7 @@ impl<'a> Reader<'a> {
     /// Which columns are time that the model knows.
     ///
     /// By name: `cpu` and Datadog's `cpu-time`; `off_cpu` in its spellings and Go's `delay` (blocked time);
-    /// `run_queue`, `suspended` and `ready`. Where no column is CPU time but the period is (`samples/count`, period
+    /// `run_queue`, `suspended`, `ready` and `unknown`. Where no column is CPU time but the period is (`samples/count`, period
     /// `cpu/nanoseconds`), counts are multiplied by the period. Each kind is taken from one column only.
     fn columns(&self) -> Result<Vec<ReadColumn>, PprofError> {
         let mut columns: Vec<ReadColumn> = Vec::new();
@@ -329,6 +329,7 @@ fn kind_of(name: &str) -> Option<SampleKind> {
         "run_queue" | "runqueue" | "run-queue" => Some(SampleKind::RunQueue),
         "suspended" => Some(SampleKind::Suspended),
         "ready" => Some(SampleKind::Ready),
+        "unknown" => Some(SampleKind::Unknown),
         _ => None,
     }
 }

@@ -176,7 +176,7 @@ impl Recorder {
             programs: Programs::default(),
             procfs: ProcFs::host(),
             fold: Fold::default(),
-            renderer: Renderer::new(options.idle),
+            renderer: Renderer::new(options.idle, unix_now()),
             keeping: Arc::new(Mutex::new(Keeping::new(
                 options.spans,
                 IndexLimits::default(),
@@ -218,6 +218,7 @@ impl Recorder {
         let mut events = Vec::new();
         self.opened = self.capture.close_window(&mut |event| events.push(event));
         self.opened_unix = unix_now();
+        self.renderer.restart(self.opened_unix);
         self.take(events);
         self.stacks_truncated = 0;
         self.fold.next_window();

@@ -24,7 +24,7 @@ pub struct Summary {
     /// On-CPU samples and off-CPU captures with a stack.
     pub samples: u64,
     /// Nanoseconds per kind of time: `cpu`, `off_cpu`, `run_queue`; `suspended` and `ready` where a process told
-    /// of its tasks.
+    /// of its tasks, or tracers of spans; `unknown` where tracers told of more than was seen.
     pub totals: BTreeMap<String, u64>,
     /// What was profiled, also what ended meanwhile.
     pub targets: Vec<Target>,
@@ -123,6 +123,19 @@ pub struct SpanTime {
     /// Woken and not polled yet, without a thread, in nanoseconds; left out where there is none.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub ready_ns: u64,
+    /// What its tracer told and nobody saw, in nanoseconds; left out where there is none.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub unknown_ns: u64,
+    /// From its begin to its end, in nanoseconds, where its tracer told: the sum of all the times here.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wall_ns: Option<u64>,
+    /// In which at least one of its children in the same service was open, in nanoseconds: where that went is told
+    /// under their ids. Left out where there is none.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub children_ns: u64,
+    /// Which part of the wall time is accounted for, from 0 to 1; where its tracer told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub coverage: Option<f64>,
     /// Where most of the time went, in words.
     pub main_cause: String,
     /// That cause's part of the span's time, from 0 to 1.
@@ -139,6 +152,7 @@ impl SpanTime {
 impl From<analysis::SpanTime> for SpanTime {
     fn from(span: analysis::SpanTime) -> SpanTime {
         SpanTime {
+            coverage: span.coverage(),
             trace_id: span.trace_id,
             span_id: span.span_id,
             span_name: span.span_name,
@@ -149,6 +163,9 @@ impl From<analysis::SpanTime> for SpanTime {
             run_queue_ns: span.run_queue_ns,
             suspended_ns: span.suspended_ns,
             ready_ns: span.ready_ns,
+            unknown_ns: span.unknown_ns,
+            wall_ns: span.wall_ns,
+            children_ns: span.children_ns,
             main_cause: span.main_cause,
             main_share: span.main_share,
         }

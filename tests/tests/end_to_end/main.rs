@@ -12,6 +12,7 @@ mod embedded_async;
 mod embedded_memory;
 mod embedded_service;
 mod embedded_stress;
+mod equation;
 mod faults;
 mod finished_spans;
 mod formats;

@@ -70,6 +70,8 @@ enum Kind {
     Suspended,
     /// A task that was woken, until its next poll
     Ready,
+    /// Of a span's wall time what was not seen
+    Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,6 +94,7 @@ impl From<Kind> for SampleKind {
             Kind::RunQueue => SampleKind::RunQueue,
             Kind::Suspended => SampleKind::Suspended,
             Kind::Ready => SampleKind::Ready,
+            Kind::Unknown => SampleKind::Unknown,
         }
     }
 }
@@ -335,6 +338,7 @@ const fn heading(kind: SampleKind) -> &'static str {
         SampleKind::RunQueue => ">RUN_QUEUE",
         SampleKind::Suspended => ">SUSPENDED",
         SampleKind::Ready => ">READY",
+        SampleKind::Unknown => ">UNKNOWN",
     }
 }
 

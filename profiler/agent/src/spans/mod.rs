@@ -7,6 +7,7 @@
 //!
 //! This room knows neither captures nor windows: it is asked about ids and times.
 
+mod children;
 mod class;
 mod finished;
 mod index;
@@ -14,6 +15,7 @@ mod keep;
 pub mod otlp;
 mod pace;
 
+pub use children::children_time;
 pub use class::{Class, ClassId, Classes};
 pub use finished::{FinishedSpan, Messaging, SpanKind};
 pub use index::{IndexLimits, IndexedSpan, SpanIndex, SpanLosses};

@@ -5,9 +5,11 @@
 //! profile with names. Naming comes last, after folding, so that each distinct address is named once.
 
 mod attributes;
+mod balance;
 mod fold;
 mod programs;
 mod render;
+mod weights;
 
 pub use fold::{Fold, Sums, ThreadKey};
 pub use programs::{ModuleId, Place, Program, Programs, ScanError, Scanned};

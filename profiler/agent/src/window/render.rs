@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use spanprof_exporter::idle::{BLOCKED_BEFORE_CAPTURE, WAITING_WITHOUT_SPAN};
 use spanprof_exporter::{
     Label, LabelSetId, Location, LocationId, Module, ModuleId as ProfileModuleId, Profile, SampleKey,
-    SampleKind, StackId, label,
+    SampleKind, SpanFacts, SpanIds, StackId, label,
 };
 use spanprof_symbolizer::{Frame, FrameKind, Symbolizer};
 
 use super::attributes;
+use super::balance::{self, Balance, Remainder, SpanSums, Told};
 use super::fold::{Fold, FoldKey, PlacedStack, Sums, ThreadKey};
 use super::programs::{ModuleId, ObjectId, Place, Programs};
+use super::weights::Weights;
 use crate::capture::{ActiveSpan, ProcessId, StackHash, WalkEnd};
 use crate::spans::{Keeping, Kept, Reason, SeenSpan};
 
@@ -22,6 +24,7 @@ use crate::spans::{Keeping, Kept, Reason, SeenSpan};
 pub struct Renderer {
     symbolizer: Symbolizer,
     idle: bool,
+    balance: Balance,
 }
 
 /// A window's profile and what was left out of it.
@@ -50,13 +53,20 @@ fn end_note(end: WalkEnd) -> Option<&'static str> {
 }
 
 const NOT_SAMPLED: &str = "[on CPU between samples]";
+const ON_NO_THREAD: &str = "[on no thread]";
+const NOT_SEEN: &str = "[not seen of what the span took]";
 const NEVER_RAN: &str = "[ready to run for the first time]";
 const STACK_LOST: &str = "[stack lost]";
 
 impl Renderer {
-    /// A renderer; `idle` shows threads without a span in full.
-    pub fn new(idle: bool) -> Renderer {
-        Renderer { symbolizer: Symbolizer::new(), idle }
+    /// A renderer for a capture that began then, in nanoseconds since 1970; `idle` shows threads without a span in full.
+    pub fn new(idle: bool, began_unix_ns: u64) -> Renderer {
+        Renderer { symbolizer: Symbolizer::new(), idle, balance: Balance::new(began_unix_ns) }
+    }
+
+    /// The capture begins anew, then: what is known of spans before does not count.
+    pub fn restart(&mut self, began_unix_ns: u64) {
+        self.balance = Balance::new(began_unix_ns);
     }
 
     /// Renders what `fold` holds; `keeping` decides which spans keep their ids. `period` is the sampling period in
@@ -68,9 +78,11 @@ impl Renderer {
         period: u64,
         keeping: &mut Keeping,
     ) -> Rendered {
-        let weights = Weights::new(fold, period);
-        let seen = seen_spans(fold, programs, &weights, keeping);
+        let mut weights = Weights::new(fold, period);
+        let spans = balance::sums_by_span(fold, &weights);
+        let seen = seen_spans(fold, programs, &spans, keeping);
         let kept = keeping.choose(&seen, Instant::now());
+        let settled = self.balance.settle(&spans, &kept, keeping, &mut weights);
         let mut writer = Writer {
             profile: Profile::default(),
             names: self.name_addresses(fold, programs),
@@ -88,13 +100,17 @@ impl Renderer {
         sums.sort_by_key(|(key, _)| **key);
         let mut shares = weights.shares();
         for (key, sums) in sums {
-            writer.write(key, sums, shares.take(key.thread, sums.samples));
+            writer.write(key, sums, shares.take(key.thread, key.span, sums.samples));
         }
         let mut cpu_unsampled = 0;
-        for (thread, cpu) in weights.unsampled() {
+        for (thread, span, cpu) in weights.unsampled() {
             cpu_unsampled += cpu;
-            writer.write_unsampled(thread, cpu);
+            writer.write_unsampled(thread, span, cpu);
         }
+        for remainder in &settled.remainders {
+            writer.write_remainder(remainder);
+        }
+        writer.profile.span_facts = settled.told.into_iter().map(|(span, told)| facts(span, told)).collect();
         Rendered {
             spans_folded: fold.spans_folded + writer.folded.len() as u64,
             stacks_missing: writer.stacks_missing,
@@ -147,85 +163,21 @@ fn processes_with_spans(fold: &Fold) -> HashSet<ProcessId> {
 }
 
 /// The window's spans, with what their threads' records said of them and the time seen of each.
-fn seen_spans(fold: &Fold, programs: &Programs, weights: &Weights, keeping: &mut Keeping) -> Vec<SeenSpan> {
+fn seen_spans(
+    fold: &Fold,
+    programs: &Programs,
+    spans: &HashMap<ActiveSpan, SpanSums>,
+    keeping: &mut Keeping,
+) -> Vec<SeenSpan> {
     let mut classes = attributes::Classes::new(fold, programs);
-    let times = time_per_span(fold, weights).into_iter();
-    times
-        .map(|(span, time)| SeenSpan {
-            span,
-            class: classes.of(span, keeping),
-            seen: Duration::from_nanos(time),
+    spans
+        .iter()
+        .map(|(span, sums)| SeenSpan {
+            span: *span,
+            class: classes.of(*span, keeping),
+            seen: Duration::from_nanos(sums.seen()),
         })
         .collect()
-}
-
-fn time_per_span(fold: &Fold, weights: &Weights) -> HashMap<ActiveSpan, u64> {
-    let mut seen: HashMap<ActiveSpan, u64> = HashMap::new();
-    for (key, sums) in &fold.sums {
-        if let Some(span) = key.span {
-            *seen.entry(span).or_default() +=
-                sums.off_cpu + sums.run_queue + weights.estimate(key.thread, sums.samples);
-        }
-    }
-    seen
-}
-
-/// How much CPU time a sample stands for, per thread: the thread's exact time over its samples, so that
-/// the samples of a thread add up to what it ran. Samples say where, the scheduler says how long.
-struct Weights {
-    threads: HashMap<ThreadKey, (u64, u64)>,
-    period: u64,
-}
-
-impl Weights {
-    fn new(fold: &Fold, period: u64) -> Weights {
-        let mut threads: HashMap<ThreadKey, (u64, u64)> =
-            fold.threads.iter().map(|(thread, sums)| (*thread, (sums.cpu, 0))).collect();
-        for (key, sums) in &fold.sums {
-            threads.entry(key.thread).or_default().1 += sums.samples;
-        }
-        Weights { threads, period }
-    }
-
-    fn estimate(&self, thread: ThreadKey, samples: u64) -> u64 {
-        match self.threads.get(&thread) {
-            Some((cpu, all)) if *all > 0 && *cpu > 0 => {
-                (u128::from(*cpu) * u128::from(samples) / u128::from(*all)) as u64
-            }
-            _ => samples * self.period,
-        }
-    }
-
-    fn shares(&self) -> Shares<'_> {
-        Shares { weights: self, given: HashMap::new() }
-    }
-
-    /// Threads that ran without being hit by a sample, in a stable order.
-    fn unsampled(&self) -> Vec<(ThreadKey, u64)> {
-        let mut threads: Vec<_> = self
-            .threads
-            .iter()
-            .filter(|(_, (cpu, samples))| *samples == 0 && *cpu > 0)
-            .map(|(thread, (cpu, _))| (*thread, *cpu))
-            .collect();
-        threads.sort();
-        threads
-    }
-}
-
-/// Hands out a thread's CPU time sample by sample without losing a nanosecond to rounding.
-struct Shares<'a> {
-    weights: &'a Weights,
-    given: HashMap<ThreadKey, u64>,
-}
-
-impl Shares<'_> {
-    fn take(&mut self, thread: ThreadKey, samples: u64) -> u64 {
-        let given = self.given.entry(thread).or_default();
-        let before = self.weights.estimate(thread, *given);
-        *given += samples;
-        self.weights.estimate(thread, *given) - before
-    }
 }
 
 struct Writer<'a> {
@@ -264,21 +216,37 @@ impl Writer<'_> {
         }
     }
 
-    fn write_unsampled(&mut self, thread: ThreadKey, cpu: u64) {
-        let labels = self.labels(thread, None);
+    fn write_unsampled(&mut self, thread: ThreadKey, span: Option<ActiveSpan>, cpu: u64) {
+        let labels = self.labels(thread, span);
         let stack = self.note_stack(NOT_SAMPLED);
         self.profile.add(SampleKey { stack, labels, kind: SampleKind::Cpu }, cpu, 0);
     }
 
+    fn write_remainder(&mut self, remainder: &Remainder) {
+        let labels = self.labels_of(remainder.process, None, Some(remainder.span));
+        let note = if remainder.kind == SampleKind::Suspended { ON_NO_THREAD } else { NOT_SEEN };
+        let stack = self.note_stack(note);
+        self.profile.add(SampleKey { stack, labels, kind: remainder.kind }, remainder.nanoseconds, 1);
+    }
+
     fn labels(&mut self, thread: ThreadKey, span: Option<ActiveSpan>) -> LabelSetId {
-        let mut labels = vec![
-            Label::number(label::PID, i64::from(thread.process)),
-            Label::number(label::THREAD_ID, i64::from(thread.thread)),
-        ];
-        if let Some(sums) = self.fold.threads.get(&thread).filter(|sums| !sums.name.is_empty()) {
-            labels.push(Label::text(label::THREAD_NAME, sums.name.as_str()));
+        self.labels_of(thread.process, Some(thread), span)
+    }
+
+    fn labels_of(
+        &mut self,
+        process: ProcessId,
+        thread: Option<ThreadKey>,
+        span: Option<ActiveSpan>,
+    ) -> LabelSetId {
+        let mut labels = vec![Label::number(label::PID, i64::from(process))];
+        if let Some(thread) = thread {
+            labels.push(Label::number(label::THREAD_ID, i64::from(thread.thread)));
+            if let Some(sums) = self.fold.threads.get(&thread).filter(|sums| !sums.name.is_empty()) {
+                labels.push(Label::text(label::THREAD_NAME, sums.name.as_str()));
+            }
         }
-        if let Some(program) = self.programs.program(thread.process) {
+        if let Some(program) = self.programs.program(process) {
             labels.push(Label::text(label::SERVICE_NAME, program.service.as_str()));
         }
         if let Some(span) = span {
@@ -404,6 +372,11 @@ fn is_of_the_capture(frame: &Frame) -> bool {
 fn unnamed(address: u64) -> Frame {
     let name: Arc<str> = format!("[unknown]+{address:#x}").into();
     Frame { function: name.clone(), system_name: name, file: None, line: 0, kind: FrameKind::Native }
+}
+
+fn facts(span: ActiveSpan, told: Told) -> (SpanIds, SpanFacts) {
+    let ids = SpanIds { trace_id: hex(&span.trace_id), span_id: hex(&span.span_id) };
+    (ids, SpanFacts { wall_ns: Some(told.wall), children_ns: told.children })
 }
 
 fn hex(bytes: &[u8]) -> String {

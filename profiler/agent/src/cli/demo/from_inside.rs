@@ -131,7 +131,7 @@ fn threads(profile: &Profile) -> Vec<ThreadTime> {
             SampleKind::Cpu => thread.cpu_ns += time,
             SampleKind::OffCpu => thread.off_cpu_ns += time,
             SampleKind::RunQueue => thread.run_queue_ns += time,
-            SampleKind::Suspended | SampleKind::Ready => continue,
+            SampleKind::Suspended | SampleKind::Ready | SampleKind::Unknown => continue,
         }
         thread.wall_ns += time;
     }

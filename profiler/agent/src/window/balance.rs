@@ -1,0 +1,294 @@
+//! The equation of a span: wall = cpu + off_cpu + run_queue + suspended + ready + unknown, and what its children had.
+//!
+//! The wall time is the tracer's word. What the span's threads waited is exact by the scheduler's clock; what they ran is an
+//! estimate by samples. What is left of the wall time may be either: the estimate's error, or time in which no thread had
+//! the span, as between an await and the next poll. One span can't tell; all spans of a class together can:
+//!
+//! - Where their remainders add up to no more than chance makes of so many samples, spans of this class stay on their
+//!   threads. Then a span's CPU time is exact, too: its wall time less its waits. Samples only say where.
+//! - Where they add up to more, spans of this class leave their threads: the remainder is `suspended`.
+//! - Where the class is too young to tell, or a span contradicts it, the remainder is `unknown`.
+//!
+//! Only spans that would have been seen whether a sample hit them or not are evidence: who waited at all, or took several
+//! sampling periods. Short spans that just computed are known by being hit, and would prove any error.
+//!
+//! Refused: to call the remainder `suspended` always, as then a computing span has idle time by bad luck; and to read each
+//! change of a thread's span in the kernel, which costs every message something.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use spanprof_exporter::SampleKind;
+
+use super::fold::{Fold, Sums, ThreadKey};
+use super::weights::Weights;
+use crate::capture::{ActiveSpan, ProcessId};
+use crate::spans::{ClassId, IndexedSpan, Keeping, Kept, children_time};
+
+/// So many sampling periods long, a span that runs is hit by a sample in all but 7 of 1,000 cases.
+const SURELY_HIT: u64 = 5;
+/// Spans that began in an earlier window and were not told yet; beyond it, their earlier time counts as unknown.
+const MAX_EARLIER: usize = 1 << 16;
+/// Evidence that is older counts half each time so much span time came in, in nanoseconds.
+const RENEWED_AFTER: u64 = 200_000_000_000;
+
+/// What the capture saw of one span in a window.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct SpanSums {
+    /// The threads that had it, and how many samples hit it there; mostly one.
+    threads: Vec<(ThreadKey, u64)>,
+    /// Blocked and runnable, in nanoseconds; exact.
+    waited: u64,
+    /// On the CPU by samples, in nanoseconds.
+    cpu: u64,
+}
+
+impl SpanSums {
+    /// All kinds together, in nanoseconds.
+    pub(super) const fn seen(&self) -> u64 {
+        self.waited + self.cpu
+    }
+
+    fn samples(&self) -> u64 {
+        self.threads.iter().map(|(_, samples)| samples).sum()
+    }
+
+    fn add(&mut self, thread: ThreadKey, sums: &Sums) {
+        self.waited += sums.off_cpu + sums.run_queue;
+        match self.threads.iter_mut().find(|(known, _)| *known == thread) {
+            Some((_, samples)) => *samples += sums.samples,
+            None => self.threads.push((thread, sums.samples)),
+        }
+    }
+
+    fn estimate(&mut self, span: ActiveSpan, weights: &Weights) {
+        let parts =
+            self.threads.iter().map(|(thread, samples)| weights.estimate(*thread, Some(span), *samples));
+        self.cpu = parts.sum();
+    }
+}
+
+/// The window's spans.
+pub(super) fn sums_by_span(fold: &Fold, weights: &Weights) -> HashMap<ActiveSpan, SpanSums> {
+    let mut spans: HashMap<ActiveSpan, SpanSums> = HashMap::new();
+    for (key, sums) in &fold.sums {
+        if let Some(span) = key.span {
+            spans.entry(span).or_default().add(key.thread, sums);
+        }
+    }
+    for (span, sums) in &mut spans {
+        sums.estimate(*span, weights);
+    }
+    spans
+}
+
+/// Time of a span that no thread's time accounts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Remainder {
+    /// Whose.
+    pub(super) span: ActiveSpan,
+    /// In which process.
+    pub(super) process: ProcessId,
+    /// `Suspended` or `Unknown`.
+    pub(super) kind: SampleKind,
+    /// How much.
+    pub(super) nanoseconds: u64,
+}
+
+/// What a span's tracer told of it, and what its children had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    /// From begin to end, in nanoseconds.
+    pub(super) wall: u64,
+    /// In which at least one child in the same service was open, in nanoseconds.
+    pub(super) children: u64,
+}
+
+/// The kept spans' other side of the equation.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// What is to be added to what was seen.
+    pub(super) remainders: Vec<Remainder>,
+    /// The kept spans whose tracers told their end.
+    pub(super) told: HashMap<ActiveSpan, Told>,
+}
+
+/// Settles spans window by window; knows what earlier windows saw.
+#[derive(Debug)]
+pub(super) struct Balance {
+    began_unix_ns: u64,
+    /// What was seen of spans that had not ended yet, in nanoseconds.
+    earlier: HashMap<ActiveSpan, u64>,
+    evidence: HashMap<ClassId, Evidence>,
+}
+
+impl Balance {
+    /// For a capture that began then, in nanoseconds since 1970.
+    pub(super) fn new(began_unix_ns: u64) -> Balance {
+        Balance { began_unix_ns, earlier: HashMap::new(), evidence: HashMap::new() }
+    }
+
+    /// Settles the spans of a window that closes. The weights learn the CPU time of those whose is exact.
+    pub(super) fn settle(
+        &mut self,
+        spans: &HashMap<ActiveSpan, SpanSums>,
+        kept: &HashMap<ActiveSpan, Kept>,
+        keeping: &Keeping,
+        weights: &mut Weights,
+    ) -> Settled {
+        let finished = self.finished(spans, keeping);
+        for open in &finished {
+            self.evidence.entry(open.class).or_default().add(open, weights.period());
+        }
+        let mut settled = Settled::default();
+        let mut inexact = Vec::new();
+        for open in finished.into_iter().filter(|open| kept.contains_key(&open.span)) {
+            settled.told.insert(open.span, open.told);
+            let evidence = self.evidence.get(&open.class).copied().unwrap_or_default();
+            let verdict = evidence.verdict(weights.period());
+            if !open.set_exact(verdict, weights) {
+                inexact.push((open, verdict));
+            }
+        }
+        // What the others' samples stand for is known only now.
+        settled.remainders =
+            inexact.into_iter().filter_map(|(open, verdict)| open.settle(verdict, weights)).collect();
+        settled
+    }
+
+    /// The spans that have ended, in a stable order; of the others is noted what was seen.
+    fn finished(&mut self, spans: &HashMap<ActiveSpan, SpanSums>, keeping: &Keeping) -> Vec<Open> {
+        let seen: HashSet<ActiveSpan> = spans.keys().chain(self.earlier.keys()).copied().collect();
+        let children = children_time(keeping.index(), &seen, Instant::now());
+        let mut unfinished = HashMap::new();
+        let mut finished = Vec::new();
+        for (span, sums) in spans {
+            let before = self.earlier.get(span).copied().unwrap_or(0);
+            match keeping.index().get(span) {
+                Some(told) => {
+                    let children = children.get(span).copied().unwrap_or(0);
+                    finished.push(Open::new(*span, sums, told, children, before, self.began_unix_ns));
+                }
+                None if unfinished.len() < MAX_EARLIER => {
+                    unfinished.insert(*span, before.saturating_add(sums.seen()));
+                }
+                None => {}
+            }
+        }
+        self.earlier = unfinished;
+        finished.sort_by_key(|open: &Open| (std::cmp::Reverse(open.told.wall), open.span));
+        finished
+    }
+}
+
+/// A finished span whose equation is open.
+#[derive(Debug, Clone)]
+struct Open {
+    span: ActiveSpan,
+    class: ClassId,
+    told: Told,
+    sums: SpanSums,
+    /// Its wall time without its children's and what earlier windows saw.
+    own: u64,
+    /// Whether the capture was there from its begin.
+    is_whole: bool,
+}
+
+impl Open {
+    fn new(
+        span: ActiveSpan,
+        sums: &SpanSums,
+        told: &IndexedSpan,
+        children: u64,
+        before: u64,
+        began_unix_ns: u64,
+    ) -> Open {
+        Open {
+            span,
+            class: told.class,
+            told: Told { wall: told.wall_ns, children },
+            sums: sums.clone(),
+            own: told.wall_ns.saturating_sub(children).saturating_sub(before),
+            is_whole: told.start_unix_ns >= began_unix_ns,
+        }
+    }
+
+    fn remainder(&self) -> i128 {
+        i128::from(self.own) - i128::from(self.sums.seen())
+    }
+
+    /// Tells the weights its CPU time, where that is exact.
+    fn set_exact(&self, verdict: Verdict, weights: &mut Weights) -> bool {
+        let &[(thread, samples)] = &*self.sums.threads else { return false };
+        let cpu = self.own.saturating_sub(self.sums.waited);
+        verdict == Verdict::StaysOnThread
+            && self.is_whole
+            && is_by_chance(cpu, samples, weights.period())
+            && weights.set_exact(thread, self.span, cpu, samples)
+    }
+
+    fn settle(mut self, verdict: Verdict, weights: &Weights) -> Option<Remainder> {
+        self.sums.estimate(self.span, weights);
+        let process = self.sums.threads.first()?.0.process;
+        let nanoseconds = u64::try_from(self.remainder()).ok().filter(|left| *left > 0)?;
+        let kind = match verdict {
+            Verdict::LeavesThread if self.is_whole => SampleKind::Suspended,
+            _ => SampleKind::Unknown,
+        };
+        Some(Remainder { span: self.span, process, kind, nanoseconds })
+    }
+}
+
+/// Whether so many samples may hit what ran so long: within three standard errors of what is to be expected, and one.
+fn is_by_chance(cpu: u64, samples: u64, period: u64) -> bool {
+    let expected = cpu as f64 / period.max(1) as f64;
+    (samples as f64 - expected).abs() <= 3.0 * expected.sqrt() + 1.0
+}
+
+/// Where the spans of a class are while they wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    StaysOnThread,
+    LeavesThread,
+    Undecided,
+}
+
+/// What a class's spans took and what was seen of them, added up; in nanoseconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Evidence {
+    own: u64,
+    remainder: i128,
+    samples: u64,
+}
+
+impl Evidence {
+    fn add(&mut self, open: &Open, period: u64) {
+        let is_seen_anyway = open.sums.waited > 0 || open.own >= SURELY_HIT * period;
+        if !open.is_whole || !is_seen_anyway {
+            return;
+        }
+        self.own = self.own.saturating_add(open.own);
+        self.remainder += open.remainder();
+        self.samples += open.sums.samples();
+        if self.own > RENEWED_AFTER {
+            *self = Evidence { own: self.own / 2, remainder: self.remainder / 2, samples: self.samples / 2 };
+        }
+    }
+
+    fn verdict(&self, period: u64) -> Verdict {
+        let (own, remainder) = (self.own as f64, self.remainder as f64);
+        // What samples miss by chance, in all but 3 of 1,000 cases.
+        let chance = 3.0 * period as f64 * (self.samples as f64 + 1.0).sqrt();
+        let allowed = chance.max(own / 50.0);
+        if remainder > allowed {
+            Verdict::LeavesThread
+        } else if remainder >= -allowed && chance <= own / 10.0 {
+            Verdict::StaysOnThread
+        } else {
+            Verdict::Undecided
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Classes of spans that stay on their threads, and others that leave them.
+
+use std::time::Duration;
+
+use super::super::fold::{FoldKey, Sums, ThreadSums};
+use super::*;
+use crate::spans::{Class, FinishedSpan, IndexLimits, KeepingOptions, Messaging, SeenSpan, SpanKind};
+
+const PERIOD: u64 = 10_000_000;
+const MILLISECOND: u64 = 1_000_000;
+const THREAD: ThreadKey = ThreadKey { process: 1, thread: 2 };
+
+fn id(number: u64) -> ActiveSpan {
+    ActiveSpan { trace_id: [1; 16], span_id: number.to_be_bytes() }
+}
+
+/// A window of one thread, and what tracers told.
+struct Window {
+    fold: Fold,
+    keeping: Keeping,
+    spans: Vec<ActiveSpan>,
+}
+
+impl Window {
+    fn new() -> Window {
+        let options = KeepingOptions { threshold: Some(Duration::ZERO), ..KeepingOptions::default() };
+        let keeping = Keeping::new(options, IndexLimits::default(), Instant::now());
+        Window { fold: Fold::default(), keeping, spans: Vec::new() }
+    }
+
+    /// A span on the thread: its waits and samples, and its CPU time in truth.
+    fn saw(&mut self, span: ActiveSpan, waited: u64, samples: u64, cpu: u64) {
+        let key = FoldKey { thread: THREAD, stack: None, span: Some(span) };
+        let sums = Sums { samples, off_cpu: waited, run_queue: 0, blocks: u64::from(waited > 0) };
+        self.fold.sums.insert(key, sums);
+        let thread = self.fold.threads.entry(THREAD).or_insert_with(ThreadSums::default);
+        thread.cpu += cpu;
+        self.spans.push(span);
+    }
+
+    fn told(&mut self, span: ActiveSpan, begin: u64, wall: u64) {
+        let finished = FinishedSpan {
+            span,
+            parent: None,
+            kind: SpanKind::Consumer,
+            start_unix_ns: begin,
+            end_unix_ns: begin + wall,
+            failed: false,
+            class: Class { name: "process orders".into(), ..Class::default() },
+            messaging: Messaging::default(),
+            links: Vec::new(),
+        };
+        self.keeping.finish(finished, Instant::now());
+    }
+
+    /// What is settled, and the exact CPU time of each span.
+    fn settle(&mut self, balance: &mut Balance) -> (Settled, Vec<u64>) {
+        let mut weights = Weights::new(&self.fold, PERIOD);
+        let sums = sums_by_span(&self.fold, &weights);
+        let class = self.keeping.class(&Class::default());
+        let seen: Vec<_> = sums
+            .iter()
+            .map(|(span, sums)| SeenSpan { span: *span, class, seen: Duration::from_nanos(sums.seen()) })
+            .collect();
+        let kept = self.keeping.choose(&seen, Instant::now());
+        assert_eq!(kept.len(), self.spans.len());
+        let mut settled = balance.settle(&sums, &kept, &self.keeping, &mut weights);
+        settled.remainders.sort_by_key(|remainder| remainder.span);
+        let exact = self.spans.iter().map(|span| {
+            let samples = sums[span].samples();
+            let of_samples = weights.estimate(THREAD, Some(*span), samples);
+            let unsampled = weights.unsampled().into_iter().find(|(_, of, _)| *of == Some(*span));
+            unsampled.map_or(of_samples, |(_, _, cpu)| cpu)
+        });
+        let exact = exact.collect();
+        (settled, exact)
+    }
+}
+
+/// Spans of 25 ms on the CPU and 30 ms blocked, as samples by chance hit them: 2 or 3 times.
+fn computing(window: &mut Window, suspended: u64) {
+    for number in 1..=200 {
+        window.saw(id(number), 30 * MILLISECOND, 2 + number % 2, 25 * MILLISECOND);
+        window.told(id(number), 1_000, 55 * MILLISECOND + suspended);
+    }
+}
+
+#[test]
+fn spans_that_stay_on_their_thread_have_exact_cpu_times() {
+    let mut window = Window::new();
+    computing(&mut window, 0);
+    let (settled, exact) = window.settle(&mut Balance::new(1_000));
+    assert_eq!(settled.remainders, []);
+    assert_eq!(exact, vec![25 * MILLISECOND; 200]);
+    assert_eq!(settled.told[&id(7)], Told { wall: 55 * MILLISECOND, children: 0 });
+}
+
+#[test]
+fn spans_that_leave_their_thread_were_suspended() {
+    let mut window = Window::new();
+    computing(&mut window, 100 * MILLISECOND);
+    let (settled, _) = window.settle(&mut Balance::new(1_000));
+    assert_eq!(settled.remainders.len(), 200);
+    assert!(settled.remainders.iter().all(|left| left.kind == SampleKind::Suspended));
+    let all: u64 = settled.remainders.iter().map(|left| left.nanoseconds).sum();
+    assert_eq!(all, 200 * 100 * MILLISECOND, "samples' errors cancel out");
+}
+
+#[test]
+fn a_single_span_proves_nothing() {
+    let mut window = Window::new();
+    window.saw(id(1), 30 * MILLISECOND, 0, 0);
+    window.told(id(1), 1_000, 55 * MILLISECOND);
+    let (settled, _) = window.settle(&mut Balance::new(1_000));
+    let unknown =
+        Remainder { span: id(1), process: 1, kind: SampleKind::Unknown, nanoseconds: 25 * MILLISECOND };
+    assert_eq!(settled.remainders, [unknown]);
+}
+
+#[test]
+fn who_contradicts_its_class_stays_unknown() {
+    let mut window = Window::new();
+    computing(&mut window, 0);
+    // 400 ms that no sample hit were not spent computing.
+    window.saw(id(999), 30 * MILLISECOND, 0, 0);
+    window.told(id(999), 1_000, 430 * MILLISECOND);
+    let (settled, _) = window.settle(&mut Balance::new(1_000));
+    let left: Vec<_> = settled.remainders.iter().map(|left| (left.span, left.kind)).collect();
+    assert_eq!(left, [(id(999), SampleKind::Unknown)]);
+}
+
+#[test]
+fn what_began_before_the_capture_is_unknown_and_proves_nothing() {
+    let mut window = Window::new();
+    computing(&mut window, 0);
+    window.saw(id(999), 30 * MILLISECOND, 0, 0);
+    window.told(id(999), 10, 3_000_000 * MILLISECOND);
+    let (settled, exact) = window.settle(&mut Balance::new(1_000));
+    let left: Vec<_> = settled.remainders.iter().map(|left| (left.span, left.kind)).collect();
+    assert_eq!(left, [(id(999), SampleKind::Unknown)]);
+    assert_eq!(exact[0], 25 * MILLISECOND);
+}
+
+#[test]
+fn what_earlier_windows_saw_is_not_missing() {
+    let mut balance = Balance::new(1_000);
+    let mut first = Window::new();
+    first.saw(id(1), 300 * MILLISECOND, 0, 0);
+    assert_eq!(first.settle(&mut balance).0.remainders, []);
+    let mut second = Window::new();
+    second.saw(id(1), 100 * MILLISECOND, 0, 0);
+    second.told(id(1), 1_000, 400 * MILLISECOND);
+    assert_eq!(second.settle(&mut balance).0.remainders, []);
+}
+
+#[test]
+fn a_span_on_two_threads_has_no_exact_time() {
+    let mut window = Window::new();
+    computing(&mut window, 0);
+    let other = FoldKey { thread: ThreadKey { thread: 3, ..THREAD }, stack: None, span: Some(id(7)) };
+    window.fold.sums.insert(other, Sums { off_cpu: MILLISECOND, ..Sums::default() });
+    window.told(id(7), 1_000, 60 * MILLISECOND);
+    let (settled, exact) = window.settle(&mut Balance::new(1_000));
+    assert_eq!(exact[5], 25 * MILLISECOND);
+    // Its samples have what the others left of the thread's time: of 60 ms 31 + 25 were seen.
+    let left: Vec<_> =
+        settled.remainders.iter().map(|left| (left.span, left.kind, left.nanoseconds)).collect();
+    assert_eq!(left, [(id(7), SampleKind::Unknown, 4 * MILLISECOND)]);
+}
