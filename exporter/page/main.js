@@ -63,7 +63,7 @@ function drawSelection(choice) {
   $("selection").hidden = !(span || thread);
   if (span) {
     $("flame-heading").textContent = "Where the time of “" + spanTitle(span) + "” went";
-    facts($("selection"), [["Span", span.id || "many, folded together"], ["Trace", span.trace], ["Destination", span.destination], ["Group", span.group], ["Operation", span.operation], ["Service", span.service], ["Threads", [...span.threads].join(", ")], ["Main cause", mainCause(span), true]]);
+    facts($("selection"), [["Span", span.id || "many, folded together"], ["Trace", span.trace], ["Destination", span.destination], ["Group", span.group], ["Operation", span.operation], ["Service", span.service], ["Threads", [...span.threads].join(", ")], ["Waited most for", span.wait], ["Main cause", mainCause(span), true]]);
   } else if (thread) {
     $("flame-heading").textContent = "Where the time of thread “" + threadTitle(thread) + "” went";
     facts($("selection"), [["Thread", thread.id >= 0 ? String(thread.id) : ""], ["Process", thread.pid >= 0 ? String(thread.pid) : ""], ["Service", thread.service]]);
@@ -227,13 +227,14 @@ function makeSpanTable() {
   const under = (text, title) => (text ? element("div", { class: "under", title }, text) : null);
   const place = (row) => [row.operation, row.destination, row.group].filter((part) => part && !spanTitle(row).includes(part)).join(" · ");
   const threads = (row) => [...row.threads].slice(0, 2).join(", ") + (row.threads.size > 2 ? " and " + (row.threads.size - 2) + " more" : "");
-  for (const row of model.spans) row.text = [row.id, row.trace, spanTitle(row), row.destination, row.group, row.operation, row.service, row.cause, ...row.threads].join("\n").toLowerCase();
+  for (const row of model.spans) row.text = [row.id, row.trace, spanTitle(row), row.destination, row.group, row.operation, row.service, row.wait, row.cause, ...row.threads].join("\n").toLowerCase();
   const most = largest(model.spans);
   return new Table($("spans"), "Spans by the time that was seen in them; choose one to see its flame graph alone", [
     { key: "id", title: "Span, trace", value: (row) => row.id, cell: (row) => [element("div", {}, link(row)), under(row.trace, row.trace)] },
     { key: "name", title: "Name", value: spanTitle, cell: (row) => [element("div", {}, ...breakable(spanTitle(row))), under(place(row))] },
     { key: "service", title: "Service, threads", value: (row) => row.service, cell: (row) => [element("div", {}, row.service), under(threads(row))] },
     ...timeColumns(most),
+    { key: "wait", title: "Wait", about: "what was waited for the longest, by the values of the label wait", value: (row) => row.wait, cell: (row) => element("div", {}, row.wait) },
     { key: "cause", title: "Main cause", value: (row) => row.cause, cell: (row) => [element("div", { class: "verb " + KINDS[row.kind].key }, ...breakable(row.cause)), under(share(row.share, 1) + " of the time seen")] },
   ], "No thread published a span while this was recorded, so time can be told by thread and function only. Add the spanprof crate (spanprof::install()) or another publisher of OpenTelemetry thread context to the service to see its time by span.", {
     sorted: (sort, descending) => change({ sort, order: descending ? "down" : "up" }),

@@ -41,6 +41,7 @@ function decode(data) {
       operation: text(data.spans.operation[at]), service: text(data.spans.service[at]),
       key: id < 0 ? "folded-" + at : text(id), time: noTime(), threads: new Set(),
       kind: data.spans.kind[at], cause: text(data.spans.cause[at]), share: data.spans.share[at],
+      wait: text(data.spans.wait[at]),
     })),
     threads: data.threads.name.map((name, at) => ({
       name: text(name), id: data.threads.id[at], pid: data.threads.pid[at], service: text(data.threads.service[at]),

@@ -7,6 +7,7 @@
 mod functions;
 mod groups;
 mod spans;
+mod waits;
 
 pub use functions::{FunctionTime, functions};
 pub use groups::Times;

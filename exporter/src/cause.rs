@@ -1,34 +1,41 @@
 //! Says in words what a stack was doing: "waiting for a lock in orders::reserve (std::sync::Mutex::lock)".
 //!
-//! The place is the first function of the application from the leaf; the verb comes from the plumbing
-//! between it and the scheduler (and from the `wait` label). In parentheses stands what the application
-//! called: the next function in user space, which its authors know, and never the kernel's own, which all
-//! end in `__schedule`; where it called the kernel itself, the system call. Where the plumbing says nothing,
-//! the sentence says no more than "blocked".
+//! The place is the first function of the application from the leaf; the verb is that of the [`Wait`], so that
+//! the sentence never contradicts the label. In parentheses stands what the application called: the next
+//! function in user space, which its authors know, and never the kernel's own, which all end in `__schedule`;
+//! where it called the kernel itself, the system call. Where nobody knows what was waited for, the sentence
+//! says no more than "blocked".
 
 mod names;
-mod waits;
 
 use spanprof_symbolizer::{Frame, FrameKind};
 
 use crate::profile::{Profile, SampleKind, StackId};
 use crate::runtime::{is_library, is_of_a_primitive, is_runtime};
+use crate::waits::{KernelEntry, Wait};
 use names::called_name;
-use waits::{KernelEntry, Wait};
 
+pub(crate) use names::plain_name;
 pub use names::short_name;
 
 /// The place where a stack has no function of the application: an idle worker, mostly.
 const NO_PLACE: &str = "runtime code";
 
-/// What a stack was doing, in words.
-pub(crate) fn cause(profile: &Profile, stack: StackId, kind: SampleKind, wait: Option<&str>) -> String {
+/// What a stack was doing, in words; `wait` is what it waited for, and `word` what another tool's label calls it.
+pub(crate) fn cause(
+    profile: &Profile,
+    stack: StackId,
+    kind: SampleKind,
+    wait: Option<Wait>,
+    word: Option<&str>,
+) -> String {
     let locations = profile.stack(stack).iter();
     let frames: Vec<&Frame> =
         locations.flat_map(|location| &profile.location(*location).frames).filter(is_code).collect();
     if frames.is_empty() {
         return without_code(profile, stack, kind);
     }
+    let verb = wait.and_then(Wait::verb);
     let own = frames.iter().position(|frame| !is_library(frame));
     let own = own.or_else(|| frames.iter().position(|frame| !is_runtime(frame)));
     let parts = Parts {
@@ -38,13 +45,11 @@ pub(crate) fn cause(profile: &Profile, stack: StackId, kind: SampleKind, wait: O
     match kind {
         SampleKind::Cpu => running(&parts),
         SampleKind::OffCpu => {
-            let verb = Wait::of(parts.plumbing, wait).map_or("blocked", Wait::verb);
-            sentence(verb, &parts, parts.called().or_else(|| wait.map(str::to_owned)))
+            sentence(verb.unwrap_or("blocked"), &parts, parts.called().or_else(|| word.map(str::to_owned)))
         }
         SampleKind::RunQueue => sentence(READY, &parts, parts.called_for_work()),
         SampleKind::Suspended => {
-            let verb = Wait::of(parts.plumbing, wait).map_or("awaiting", Wait::verb);
-            sentence(verb, &parts, parts.called().or_else(|| wait.map(str::to_owned)))
+            sentence(verb.unwrap_or("awaiting"), &parts, parts.called().or_else(|| word.map(str::to_owned)))
         }
         SampleKind::Ready => sentence(WOKEN, &parts, parts.called()),
         SampleKind::Unknown => sentence("unknown", &parts, parts.called()),

@@ -1,5 +1,7 @@
 //! Which samples are meant: all, one trace's, one span's.
 
+use std::sync::Arc;
+
 use crate::profile::{Label, LabelValue, Profile, label};
 
 /// Chooses samples by their labels; the default chooses all.
@@ -41,6 +43,14 @@ impl SampleFilter {
 /// The text of a label, where the set has it.
 pub(crate) fn text<'a>(labels: &'a [Label], key: &str) -> Option<&'a str> {
     labels.iter().find(|label| &*label.key == key).and_then(|label| label.value.as_text())
+}
+
+/// The same, shared with the label.
+pub(crate) fn shared_text(labels: &[Label], key: &str) -> Option<Arc<str>> {
+    labels.iter().find(|label| &*label.key == key).and_then(|label| match &label.value {
+        LabelValue::Text(text) => Some(Arc::clone(text)),
+        LabelValue::Number(_) => None,
+    })
 }
 
 /// The number of a label, where the set has it.

@@ -27,6 +27,7 @@ mod stack_bounds;
 pub mod stand_in;
 #[cfg(feature = "svg")]
 pub mod svg;
+pub mod waits;
 
 pub use cause::short_name;
 pub use filter::SampleFilter;

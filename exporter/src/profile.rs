@@ -157,7 +157,7 @@ pub mod label {
     pub const PID: &str = "pid";
     /// Why the span keeps its ids, where it is not a normal one: `slow` or `failed`.
     pub const KEPT: &str = "kept";
-    /// What a blocked thread waited for.
+    /// What a thread or task waited for, in messaging words: a value of [`Wait`](crate::waits::Wait).
     pub const WAIT: &str = "wait";
     /// The service, from the process context or the executable's name.
     pub const SERVICE_NAME: &str = "service.name";

@@ -6,7 +6,14 @@
 //! left. The tables are conservative: a frame that no row names counts as the application's, because a hidden
 //! culprit is worse than a visible detail.
 
+mod clients;
+mod java;
+
 use spanprof_symbolizer::{Frame, FrameKind};
+
+use clients::is_client;
+use java::is_java_platform;
+pub(crate) use java::java_name;
 
 /// Crates and C++ namespaces that only carry an application's code: the first part of a path.
 const NAMESPACES: &[&str] = &[
@@ -257,13 +264,16 @@ const C_PREFIXES: &[&str] = &[
     "StubRoutines",
     "JavaThread::",
     "JavaCalls::",
+    "JVM_",
+    "ObjectMonitor::",
+    "ObjectSynchronizer::",
+    "PlatformEvent::",
+    "os::PlatformEvent::",
+    "Parker::park",
+    "SharedRuntime::",
     "Unsafe_",
     "vtable stub",
 ];
-
-/// Packages of the Java platform.
-const JAVA_PACKAGES: &[&str] =
-    &["java.", "javax.", "jdk.", "sun.", "com.sun.", "kotlin.", "kotlinx.", "scala."];
 
 /// Beginnings of the file names of shared objects that are plumbing as a whole.
 const LIBRARIES: &[&str] = &[
@@ -310,11 +320,11 @@ pub fn is_runtime(frame: &Frame) -> bool {
 }
 
 /// Whether a frame is code that the application's authors did not write, as far as its source file tells:
-/// the runtime, or a crate from a registry, or a system header.
+/// the runtime, or a crate from a registry, or a system header; or, by its name, a messaging client.
 ///
 /// Wider than [`is_runtime`], and right for naming a cause; too wide for hiding.
 pub fn is_library(frame: &Frame) -> bool {
-    is_runtime(frame) || frame.file.as_deref().is_some_and(is_library_source)
+    is_runtime(frame) || frame.file.as_deref().is_some_and(is_library_source) || is_client(frame)
 }
 
 fn is_library_source(file: &str) -> bool {
@@ -340,12 +350,6 @@ fn is_in_runtime_library(function: &str) -> bool {
 
 fn is_c_runtime(function: &str) -> bool {
     C_FUNCTIONS.contains(&function) || C_PREFIXES.iter().any(|prefix| function.starts_with(prefix))
-}
-
-fn is_java_platform(function: &str) -> bool {
-    let class = function.strip_prefix('L').filter(|rest| rest.contains('/')).unwrap_or(function);
-    let dotted = class.replace('/', ".");
-    JAVA_PACKAGES.iter().any(|package| dotted.starts_with(package))
 }
 
 fn is_runtime_path(function: &str) -> bool {

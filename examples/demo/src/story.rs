@@ -55,7 +55,7 @@ pub fn story() -> [Chapter; 5] {
             Cause::Socket => ("payments::ask_payment_service", "off_cpu", "waiting for a slow socket"),
             Cause::Sleep => ("notify::throttle", "off_cpu", "sleeping"),
             // Where the disk is memory, synchronising costs nothing and the same loop is CPU time in the kernel.
-            Cause::FileIo => ("audit::write_journal", "off_cpu", "writing and synchronising a file"),
+            Cause::FileIo => ("audit::write_journal", "off_cpu", "writing and syncing a file"),
         };
         Chapter { cause, function, sample_type, words }
     })

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use spanprof_symbolizer::FrameKind;
 
 use super::groups::Times;
+use super::waits::{WaitTimes, Waits};
 use crate::filter::SampleFilter;
 use crate::profile::Profile;
 use crate::runtime::is_runtime;
+use crate::waits::Wait;
 
 /// How much time was spent in one function.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,8 @@ pub struct FunctionTime {
     pub own: Times,
     /// Time in it and in what it called; recursion counts once.
     pub total: Times,
+    /// What was waited for the longest in it and in what it called; none where nothing waited.
+    pub main_wait: Option<Wait>,
 }
 
 /// Time by function over the samples that the filter means: most own time first, then most total time.
@@ -34,10 +38,13 @@ pub fn functions(profile: &Profile, filter: &SampleFilter) -> Vec<FunctionTime> 
     let mut times = table.functions.clone();
     // The last sample that counted a function: so that recursion counts once, without a set per sample.
     let mut last_seen = vec![usize::MAX; times.len()];
+    let mut waits = Waits::default();
+    let mut waited: HashMap<usize, WaitTimes> = HashMap::new();
     for (position, (sample, value)) in profile.samples().into_iter().enumerate() {
         if !meant[sample.labels.index()] {
             continue;
         }
+        let (wait, _) = waits.of(profile, &sample);
         let mut is_leaf = true;
         for location in profile.stack(sample.stack) {
             for function in &table.by_location[location.index()] {
@@ -48,9 +55,15 @@ pub fn functions(profile: &Profile, filter: &SampleFilter) -> Vec<FunctionTime> 
                 if last_seen[*function] != position {
                     last_seen[*function] = position;
                     times[*function].total.add(sample.kind, value.nanoseconds);
+                    if let Some(wait) = wait {
+                        waited.entry(*function).or_default().add(wait, value.nanoseconds);
+                    }
                 }
             }
         }
+    }
+    for (function, waits) in waited {
+        times[function].main_wait = waits.main();
     }
     times.retain(|function| function.total.total_ns() > 0);
     times.sort_by(|a, b| {
@@ -84,6 +97,7 @@ impl FunctionTable {
                         is_runtime: is_runtime(frame),
                         own: Times::default(),
                         total: Times::default(),
+                        main_wait: None,
                     });
                     functions.len() - 1
                 }));

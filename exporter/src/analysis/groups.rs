@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
+use super::waits::{WaitTimes, Waits};
 use crate::cause::cause;
-use crate::filter::text;
-use crate::profile::{LabelSetId, Profile, SampleKind, StackId, label};
+use crate::profile::{LabelSetId, Profile, SampleKey, SampleKind, StackId};
+use crate::waits::Wait;
 
 /// Time by kind, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,6 +77,9 @@ pub(crate) struct Group {
     pub(crate) main_kind: Option<SampleKind>,
     pub(crate) main_cause: String,
     pub(crate) main_share: f64,
+    /// What was waited for the longest.
+    pub(crate) main_wait: Option<Wait>,
+    waits: WaitTimes,
     causes: HashMap<(SampleKind, u32), u64>,
 }
 
@@ -85,6 +90,7 @@ pub(crate) fn group<K: Eq + Hash + Clone>(
     mut observe: impl FnMut(&K, LabelSetId, u64),
 ) -> Vec<(K, Group)> {
     let mut causes = Causes::default();
+    let mut waits = Waits::default();
     let mut groups: HashMap<K, Group> = HashMap::new();
     let keys: Vec<Option<K>> =
         (0..profile.label_sets().len()).filter_map(|i| profile.label_set_id(i)).map(key_of).collect();
@@ -99,13 +105,18 @@ pub(crate) fn group<K: Eq + Hash + Clone>(
             None => groups.entry(key.clone()).or_default(),
         };
         group.times.add(sample.kind, value.nanoseconds);
-        let cause = causes.of(profile, sample.stack, sample.kind, sample.labels);
+        let (wait, word) = waits.of(profile, &sample);
+        if let Some(wait) = wait {
+            group.waits.add(wait, value.nanoseconds);
+        }
+        let cause = causes.of(profile, &sample, wait, word);
         let sum = group.causes.entry((sample.kind, cause)).or_default();
         *sum = sum.saturating_add(value.nanoseconds);
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
     for (_, group) in &mut groups {
         causes.conclude(group);
+        group.main_wait = group.waits.main();
     }
     groups
 }
@@ -115,17 +126,22 @@ pub(crate) fn group<K: Eq + Hash + Clone>(
 struct Causes {
     words: Vec<String>,
     numbers: HashMap<String, u32>,
-    known: HashMap<(StackId, SampleKind, Option<String>), u32>,
+    known: HashMap<(StackId, SampleKind, Option<Wait>, Option<Arc<str>>), u32>,
 }
 
 impl Causes {
-    fn of(&mut self, profile: &Profile, stack: StackId, kind: SampleKind, labels: LabelSetId) -> u32 {
-        let wait = text(profile.labels(labels), label::WAIT);
-        let key = (stack, kind, wait.map(str::to_owned));
+    fn of(
+        &mut self,
+        profile: &Profile,
+        sample: &SampleKey,
+        wait: Option<Wait>,
+        word: Option<Arc<str>>,
+    ) -> u32 {
+        let key = (sample.stack, sample.kind, wait, word);
         if let Some(number) = self.known.get(&key) {
             return *number;
         }
-        let said = cause(profile, stack, kind, wait);
+        let said = cause(profile, sample.stack, sample.kind, wait, key.3.as_deref());
         let number = match self.numbers.get(&said) {
             Some(number) => *number,
             None => {

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use super::groups::{Group, Times, group};
 use crate::filter::{number, text};
 use crate::profile::{LabelSetId, Profile, SampleKind, SpanIds, label};
+use crate::waits::Wait;
 
 /// Where the time of one span went, as far as the window saw it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +51,8 @@ pub struct SpanTime {
     pub main_cause: String,
     /// The main cause's part of all the span's time, from 0 to 1.
     pub main_share: f64,
+    /// What was waited for the longest, of all its time off the CPU; none where there is no such time.
+    pub main_wait: Option<Wait>,
 }
 
 impl SpanTime {
@@ -96,6 +99,8 @@ pub struct TraceTime {
     pub main_cause: String,
     /// The main cause's part of all the trace's time, from 0 to 1.
     pub main_share: f64,
+    /// What was waited for the longest, of all its time off the CPU; none where there is no such time.
+    pub main_wait: Option<Wait>,
 }
 
 /// Where the time of one destination's messages went.
@@ -119,6 +124,8 @@ pub struct DestinationTime {
     pub main_cause: String,
     /// The main cause's part of all the time, from 0 to 1.
     pub main_share: f64,
+    /// What was waited for the longest, of all its time off the CPU; none where there is no such time.
+    pub main_wait: Option<Wait>,
 }
 
 /// Time by span, the longest first. Samples without a span id are not in it.
@@ -159,6 +166,7 @@ pub fn traces(profile: &Profile) -> Vec<TraceTime> {
                 main_kind: group.main_kind.unwrap_or(SampleKind::Cpu),
                 main_cause: group.main_cause,
                 main_share: group.main_share,
+                main_wait: group.main_wait,
             }
         })
         .collect();
@@ -194,6 +202,7 @@ pub fn destinations(profile: &Profile) -> Vec<DestinationTime> {
                 main_kind: group.main_kind.unwrap_or(SampleKind::Cpu),
                 main_cause: group.main_cause,
                 main_share: group.main_share,
+                main_wait: group.main_wait,
             }
         })
         .collect();
@@ -263,5 +272,6 @@ fn span_time(profile: &Profile, key: SpanKey<'_>, facts: &SpanFacts, group: Grou
         main_kind: group.main_kind.unwrap_or(SampleKind::Cpu),
         main_cause: group.main_cause,
         main_share: group.main_share,
+        main_wait: group.main_wait,
     }
 }

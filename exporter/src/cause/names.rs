@@ -7,6 +7,19 @@ const SHORT_NAME_LENGTH: usize = 80;
 ///
 /// `<orders::Handler as tower::Service<Request>>::call::{closure#0}` becomes `orders::Handler::call`.
 pub fn short_name(function: &str) -> String {
+    let name = bare_name(function);
+    match name.chars().count() > SHORT_NAME_LENGTH {
+        true => name.chars().take(SHORT_NAME_LENGTH - 1).chain(['…']).collect(),
+        false => name,
+    }
+}
+
+/// What a function is, for rules over names: as [`short_name`], but never cut; the dropped type where one is dropped.
+pub(crate) fn plain_name(function: &str) -> String {
+    bare_name(dropped_type(function).unwrap_or(function))
+}
+
+fn bare_name(function: &str) -> String {
     let subject = match function.strip_prefix('<').and_then(crate::runtime::split_qualified) {
         Some((subject, rest)) => format!("{subject}{rest}"),
         None => function.to_owned(),
@@ -37,9 +50,6 @@ pub fn short_name(function: &str) -> String {
     }
     if short.is_empty() {
         short = function.to_owned();
-    }
-    if short.chars().count() > SHORT_NAME_LENGTH {
-        short = short.chars().take(SHORT_NAME_LENGTH - 1).chain(['…']).collect();
     }
     short
 }

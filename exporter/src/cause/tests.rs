@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::profile::Location;
+use crate::waits::{Activity, wait_told};
 
 /// What is said of a stack, leaf first; `k:` marks the kernel's frames, brackets mark notes.
 fn said(names: &[&str], kind: SampleKind, wait: Option<&str>) -> String {
@@ -20,7 +21,8 @@ fn said(names: &[&str], kind: SampleKind, wait: Option<&str>) -> String {
         })
         .collect();
     let stack = profile.intern_stack(locations);
-    cause(&profile, stack, kind, wait)
+    let waited = wait_told(&profile, stack, kind, Activity::Untold, wait);
+    cause(&profile, stack, kind, waited, wait)
 }
 
 #[test]
@@ -51,7 +53,8 @@ fn waits_are_named_by_the_plumbing_above_the_application() {
             None,
             "file I/O in orders::log (std::fs::File::sync_all)",
         ),
-        (&["syscall", "orders::spin"], Some("futex"), "waiting for a lock in orders::spin (futex)"),
+        (&["syscall", "orders::spin"], Some("futex"), "blocked in orders::spin (futex)"),
+        (&["syscall", "orders::spin"], Some("lock"), "waiting for a lock in orders::spin (lock)"),
         (&["orders::spin"], None, "blocked in orders::spin"),
         (&["orders::spin"], Some("pipe"), "waiting for a pipe in orders::spin (pipe)"),
         (&["epoll_wait", "mio::poll::Poll::poll"], None, "polling in runtime code (epoll_wait)"),
@@ -86,7 +89,7 @@ fn the_kernel_tells_the_wait_and_is_never_what_was_called() {
         (
             &["k:futex_wait", "k:__x64_sys_futex"],
             &["syscall", "orders::spin"],
-            "waiting for a lock in orders::spin (futex)",
+            "blocked in orders::spin (futex)",
         ),
         (
             &["k:folio_wait_bit", "k:ext4_sync_file", "k:do_fsync", "k:__x64_sys_fdatasync"],
@@ -144,6 +147,36 @@ fn the_kernel_tells_the_wait_and_is_never_what_was_called() {
     ] {
         assert_eq!(said(&entered(inner, outer), SampleKind::OffCpu, None), expected);
     }
+}
+
+#[test]
+fn clients_are_no_place_and_their_waits_are_named_in_messaging_words() {
+    let futex =
+        ["k:futex_do_wait", "k:do_futex", "k:__x64_sys_futex", "___pthread_cond_timedwait", "cnd_timedwait"];
+    for (inner, wait, expected) in [
+        (
+            &[
+                "rd_kafka_q_pop_serve",
+                "rd_kafka_consumer_poll",
+                "rdkafka::consumer::base_consumer::BaseConsumer<C>::poll",
+            ][..],
+            None,
+            "waiting for messages in orders::run (rdkafka::consumer::base_consumer::BaseConsumer::poll)",
+        ),
+        (&["rd_kafka_flush"], None, "waiting for the broker's answer in orders::run (rd_kafka_flush)"),
+        (
+            &["rd_kafka_msg_new0", "rd_kafka_producev"],
+            None,
+            "held back by flow control in orders::run (rd_kafka_producev)",
+        ),
+        // Who set the label knew more: here, that it was in a span of operation `receive`.
+        (&[], Some("long_poll"), "waiting for messages in orders::run (cnd_timedwait)"),
+    ] {
+        let names = [&futex[..], inner, &["orders::run"]].concat();
+        assert_eq!(said(&names, SampleKind::OffCpu, wait), expected);
+    }
+    let thread = [&futex[..], &["rd_kafka_q_serve", "rd_kafka_thread_main", "start_thread"]].concat();
+    assert!(said(&thread, SampleKind::OffCpu, None).starts_with("waiting for work in "));
 }
 
 #[test]

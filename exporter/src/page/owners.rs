@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::data::{Strings, position_of};
 use crate::analysis::group;
+use crate::waits::Wait;
 use crate::{LabelSetId, LabelValue, Profile, label};
 
 /// One entry per span, or per set of spans that were folded together. Where a column says nothing
@@ -29,6 +30,8 @@ pub(super) struct SpanTable {
     cause: Vec<i64>,
     /// The main cause's time, from 0 to 1 of all that was seen in the span.
     share: Vec<f64>,
+    /// What was waited for the longest; -1 where nothing was.
+    wait: Vec<i64>,
 }
 
 /// One entry per thread; `name` and `service` are positions in the page's strings, -1 where unknown.
@@ -92,6 +95,7 @@ impl Owners {
             self.spans.kind[at] = group.main_kind.map_or(0, position_of);
             self.spans.cause[at] = strings.optional(Some(&group.main_cause));
             self.spans.share[at] = group.main_share;
+            self.spans.wait[at] = strings.optional(group.main_wait.map(Wait::as_str));
         }
         (self.spans, self.threads)
     }
@@ -118,6 +122,7 @@ impl Owners {
             spans.kind.push(0);
             spans.cause.push(-1);
             spans.share.push(0.0);
+            spans.wait.push(-1);
             for column in [
                 &mut spans.name,
                 &mut spans.destination,

@@ -140,6 +140,9 @@ pub struct SpanTime {
     pub main_cause: String,
     /// That cause's part of the span's time, from 0 to 1.
     pub main_share: f64,
+    /// What it waited for the longest, by the values of the label `wait`; left out where it never waited.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub main_wait: Option<String>,
 }
 
 impl SpanTime {
@@ -168,6 +171,7 @@ impl From<analysis::SpanTime> for SpanTime {
             children_ns: span.children_ns,
             main_cause: span.main_cause,
             main_share: span.main_share,
+            main_wait: span.main_wait.map(|wait| wait.as_str().to_owned()),
         }
     }
 }

@@ -303,12 +303,18 @@ fn show_lists_spans_functions_and_folded_stacks() {
     let shown = run(spanprof().arg("show").arg(&file));
     assert_eq!(shown.code, Some(0), "{shown:?}");
     let lines: Vec<&str> = shown.output.lines().collect();
-    assert!(lines[0].starts_with("SPAN ") && lines[0].contains("MAIN CAUSE"), "{shown:?}");
-    assert!(lines[1].starts_with("00f067aa0ba902b7") && lines[1].contains("430.0 ms"), "{shown:?}");
-    assert!(lines[2].starts_with("1111111111111111"), "{shown:?}");
+    let expected = [
+        "SPAN              DESTINATION      CPU   OFF_CPU",
+        "  WAIT     MAIN CAUSE",
+        "00f067aa0ba902b7  orders       12.0 ms  430.0 ms",
+        "  unknown  97 % blocked in orders::reserve",
+        "1111111111111111  orders       38.0 ms      0 ns",
+        "  -        100 % running orders::parse",
+    ];
+    assert_eq!(lines, expected, "{shown:?}");
 
     let by_cpu = run(spanprof().args(["show", "--type", "cpu"]).arg(&file));
-    assert!(by_cpu.output.lines().nth(1).unwrap().starts_with("1111111111111111"), "{by_cpu:?}");
+    assert!(by_cpu.output.lines().nth(2).unwrap().starts_with("1111111111111111"), "{by_cpu:?}");
 
     let json = run(spanprof().args(["show", "--json", "--by", "trace"]).arg(&file));
     let traces: serde_json::Value = serde_json::from_str(&json.output).unwrap();
@@ -335,14 +341,38 @@ fn show_has_columns_for_tasks_where_a_recording_has_their_times() {
     let shown = run(spanprof().args(["show", "--type", "suspended"]).arg(&file));
     assert_eq!(shown.code, Some(0), "{shown:?}");
     let lines: Vec<&str> = shown.output.lines().collect();
-    assert!(lines[0].contains("RUN_QUEUE") && lines[0].contains("SUSPENDED   READY"), "{shown:?}");
-    assert!(lines[1].starts_with("1111111111111111") && lines[1].contains("70.0 ms"), "{shown:?}");
-    assert_eq!(lines.len(), 2, "the other span has no such time: {shown:?}");
+    assert!(!lines[0].contains("RUN_QUEUE"), "nothing waited for a CPU: {shown:?}");
+    assert!(lines[0].contains("SUSPENDED   READY"), "{shown:?}");
+    assert!(lines[2].starts_with("1111111111111111") && lines[2].contains("70.0 ms"), "{shown:?}");
+    assert_eq!(lines.len(), 4, "the other span has no such time: {shown:?}");
     let folded = run(spanprof().args(["show", "--type", "ready", "--folded"]).arg(&file));
     assert_eq!(folded.output, "consumer::run;orders::parse 3000000\n");
     let json = run(spanprof().args(["show", "--json", "--type", "ready"]).arg(&file));
     let spans: serde_json::Value = serde_json::from_str(&json.output).unwrap();
     assert_eq!((&spans[0]["suspended_ns"], &spans[0]["ready_ns"]), (&70_000_000.into(), &3_000_000.into()));
+}
+
+#[test]
+fn ten_slow_messages_read_well_in_80_columns() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = support::recording_of_slow_messages(directory.path());
+    let shown = run(spanprof().arg("show").arg(&file));
+    let lines: Vec<&str> = shown.output.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{}", shown.output);
+    assert_eq!(lines[0], "SPAN              DESTINATION                           CPU   OFF_CPU  RUN_QUEUE");
+    assert_eq!(lines[1], "  WAIT          MAIN CAUSE");
+    let rows: Vec<&&str> = lines.iter().filter(|line| line.starts_with("00000000000000")).collect();
+    assert_eq!(rows.len(), 10, "{}", shown.output);
+    assert!(rows.iter().all(|row| row.contains("process orders.created.eu-west-…")), "{}", shown.output);
+    assert!(lines[3].starts_with("  lock          90 % waiting for a lock in orders::"), "{}", shown.output);
+    for by in ["trace", "destination", "function"] {
+        let shown = run(spanprof().args(["show", "--by", by]).arg(&file));
+        assert!(shown.output.lines().all(|line| line.chars().count() <= 80), "{}", shown.output);
+        assert!(shown.output.contains("WAIT") && shown.output.contains("lock"), "{}", shown.output);
+    }
+    let json = run(spanprof().args(["show", "--json"]).arg(&file));
+    let spans: serde_json::Value = serde_json::from_str(&json.output).unwrap();
+    assert_eq!(spans[0]["main_wait"], "lock");
 }
 
 #[test]

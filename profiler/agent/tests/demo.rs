@@ -38,17 +38,21 @@ fn ends_with_the_table(broker: &str) {
     let demo = ["demo", "--broker", broker, "--seconds", SECONDS, "--out"];
     let finished = run(spanprof().args(demo).arg(out.path()));
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    for [found, told] in [
-        ["waiting for a lock", "waiting for a contended lock"],
-        ["waiting for a socket", "waiting for a slow socket"],
-        ["sleeping in spanprof_demo::notify::throttle", "sleeping"],
+    let lines: Vec<&str> = finished.output.lines().collect();
+    for [wait, found, told] in [
+        ["lock", "waiting for a lock", "waiting for a contended lock"],
+        ["socket", "waiting for a socket", "waiting for a slow socket"],
+        ["sleep", "sleeping in spanprof_demo::notify::throttle", "sleeping"],
     ] {
-        let agrees = |line: &str| {
-            let words = line.split_once(found);
-            words.is_some_and(|(_, rest)| rest.trim_end().ends_with(told))
+        let agrees = |rows: &[&str]| {
+            let beneath = rows[1].trim_start();
+            rows[0].ends_with(told) && beneath.starts_with(wait) && beneath.contains(found)
         };
-        assert!(finished.output.lines().any(agrees), "{found}: {finished:?}");
+        assert!(lines.windows(2).any(agrees), "{found}: {finished:?}");
     }
+    let of_table = lines.iter().skip_while(|line| !line.starts_with("SLOW MESSAGE"));
+    assert!(of_table.clone().count() > 2, "{finished:?}");
+    assert!(of_table.clone().all(|line| line.chars().count() <= 80), "{finished:?}");
     for file in ["profile.pb.gz", "cpu.svg", "off_cpu.svg", "report.html", "summary.json"] {
         assert_ne!(std::fs::metadata(out.path().join(file)).unwrap().len(), 0, "{file}");
     }

@@ -102,6 +102,7 @@ mod with_broker {
     use super::super::record::{in_progress, install_interrupt, write_and_tell};
     use super::super::selection::CaptureArguments;
     use super::super::session::{Ended, Go, Session};
+    use super::super::show::wait_cell;
     use super::super::table::Table;
     use super::super::units::nanoseconds;
     use super::super::{Outcome, stdout};
@@ -275,26 +276,26 @@ mod with_broker {
         }
         let mut table = Table::new(&[
             "SLOW MESSAGE",
-            ">SEEN",
             ">CPU",
             ">OFF_CPU",
             ">RUN_QUEUE",
-            "MAIN CAUSE",
             "THE DEMO SAYS",
+            "|WAIT",
+            "|MAIN CAUSE",
         ]);
         for span in &slow {
             let truth = truths.get(&span.span_id).and_then(|handled| handled.cause);
             table.row([
                 span.span_id.clone(),
-                nanoseconds(span.total_ns()),
                 nanoseconds(span.cpu_ns),
                 nanoseconds(span.off_cpu_ns),
                 nanoseconds(span.run_queue_ns),
-                format!("{:.0} % {}", span.main_share * 100.0, span.main_cause),
                 truth.map_or("-", |cause| cause.chapter().words).to_owned(),
+                wait_cell(span.main_wait),
+                format!("{:.0} % {}", span.main_share * 100.0, span.main_cause),
             ]);
         }
-        table.render()
+        table.render_within(stdout::width())
     }
 
     fn open(page: &Path, line: &mut ProgressLine) {

@@ -58,13 +58,21 @@ impl Drop for ProgressLine {
 }
 
 fn terminal_width() -> usize {
+    columns(libc::STDERR_FILENO).unwrap_or(USUAL_COLUMNS)
+}
+
+/// How wide a terminal is where nobody says it.
+pub(super) const USUAL_COLUMNS: usize = 80;
+
+/// The width of the terminal that a descriptor leads to; none where it leads to no terminal.
+pub(super) fn columns(descriptor: libc::c_int) -> Option<usize> {
     // SAFETY: the structure is plain data and the call writes it or fails.
     let size = unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
-        match libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &mut size) {
+        match libc::ioctl(descriptor, libc::TIOCGWINSZ, &mut size) {
             0 => Some(usize::from(size.ws_col)),
             _ => None,
         }
     };
-    size.filter(|columns| *columns > 0).unwrap_or(80)
+    size.filter(|columns| *columns > 0)
 }

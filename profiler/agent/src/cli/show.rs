@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use spanprof_exporter::analysis::{DestinationTime, FunctionTime, SpanTime, Times, TraceTime};
+use spanprof_exporter::waits::Wait;
 use spanprof_exporter::{FoldedRoot, Profile, SampleFilter, SampleKind, analysis, folded, pprof};
 
 use super::exit::{Exit, Failure};
@@ -192,7 +193,7 @@ impl Listing {
     }
 
     fn text(&self) -> String {
-        let mut text = self.table.render();
+        let mut text = self.table.render_within(stdout::width());
         match self.all - self.shown {
             0 => {}
             more => text.push_str(&format!("… {more} more (--limit 0 shows all)\n")),
@@ -224,26 +225,21 @@ impl Chosen {
         (rows, all)
     }
 
-    /// A table with columns before and after those of the kinds of time.
-    fn table(&self, before: &[&'static str], after: &[&'static str]) -> Table {
-        let times: Vec<&str> = self.kinds.iter().map(|kind| heading(*kind)).collect();
-        Table::new(&[before, &times, after].concat())
-    }
-
-    fn time_cells(&self, times: Times) -> impl Iterator<Item = String> {
-        self.kinds.iter().map(move |kind| nanoseconds(times.of(*kind)))
+    /// The kinds of time that have columns: those that any of the rows has, and the one that was asked for.
+    fn columns<T>(&self, rows: &[T], times: impl Fn(&T) -> Times) -> Columns {
+        let has_some = |kind: &SampleKind| rows.iter().any(|row| times(row).of(*kind) > 0);
+        let kinds = self.kinds.iter().copied();
+        Columns(kinds.filter(|kind| self.kind == Some(*kind) || has_some(kind)).collect())
     }
 
     fn spans(&self, spans: Vec<SpanTime>) -> Listing {
         let (rows, all) = self.pick(spans, SpanTime::times);
-        let mut table = self.table(&["SPAN", "SERVICE", "DESTINATION"], &["MAIN CAUSE"]);
+        let columns = self.columns(&rows, SpanTime::times);
+        let mut table = columns.table(&["SPAN", "~DESTINATION"], &["|WAIT", "|MAIN CAUSE"]);
         for span in &rows {
-            let mut cells = vec![
-                span.span_id.clone(),
-                or_dash(span.service.as_deref()),
-                or_dash(span.destination.as_deref()),
-            ];
-            cells.extend(self.time_cells(span.times()));
+            let mut cells = vec![span.span_id.clone(), span_cell(span)];
+            cells.extend(columns.cells(span.times()));
+            cells.push(wait_cell(span.main_wait));
             cells.push(cause_cell(&span.main_cause, span.main_share));
             table.row(cells);
         }
@@ -253,10 +249,12 @@ impl Chosen {
 
     fn traces(&self, traces: Vec<TraceTime>) -> Listing {
         let (rows, all) = self.pick(traces, |trace| trace.times);
-        let mut table = self.table(&["TRACE", ">SPANS", "SERVICES"], &["MAIN CAUSE"]);
+        let columns = self.columns(&rows, |trace| trace.times);
+        let mut table = columns.table(&["TRACE", ">SPANS", "~SERVICES"], &["|WAIT", "|MAIN CAUSE"]);
         for trace in &rows {
             let mut cells = vec![trace.trace_id.clone(), trace.spans.to_string(), trace.services.join(", ")];
-            cells.extend(self.time_cells(trace.times));
+            cells.extend(columns.cells(trace.times));
+            cells.push(wait_cell(trace.main_wait));
             cells.push(cause_cell(&trace.main_cause, trace.main_share));
             table.row(cells);
         }
@@ -267,7 +265,7 @@ impl Chosen {
                     json!({
                         "trace_id": trace.trace_id, "spans": trace.spans, "services": trace.services,
                         "main_kind": trace.main_kind.as_str(), "main_cause": trace.main_cause,
-                        "main_share": trace.main_share,
+                        "main_share": trace.main_share, "main_wait": trace.main_wait.map(Wait::as_str),
                     }),
                     trace.times,
                 )
@@ -278,13 +276,16 @@ impl Chosen {
 
     fn destinations(&self, destinations: Vec<DestinationTime>) -> Listing {
         let (rows, all) = self.pick(destinations, |destination| destination.times);
-        let names = ["DESTINATION", "GROUP", "OPERATION", "SERVICE", ">SPANS"];
-        let mut table = self.table(&names, &["MAIN CAUSE"]);
+        let columns = self.columns(&rows, |row| row.times);
+        let names = ["~DESTINATION", "~GROUP", "~SERVICE", ">SPANS"];
+        let mut table = columns.table(&names, &["|WAIT", "|MAIN CAUSE"]);
         for row in &rows {
-            let names = [&row.destination, &row.consumer_group, &row.operation, &row.service];
+            let destination = operation_on(row.operation.as_deref(), row.destination.as_deref());
+            let names = [destination, row.consumer_group.clone(), row.service.clone()];
             let mut cells: Vec<String> = names.map(|name| or_dash(name.as_deref())).into();
             cells.push(row.spans.to_string());
-            cells.extend(self.time_cells(row.times));
+            cells.extend(columns.cells(row.times));
+            cells.push(wait_cell(row.main_wait));
             cells.push(cause_cell(&row.main_cause, row.main_share));
             table.row(cells);
         }
@@ -296,7 +297,7 @@ impl Chosen {
                         "destination": row.destination, "consumer_group": row.consumer_group,
                         "operation": row.operation, "service": row.service, "spans": row.spans,
                         "main_kind": row.main_kind.as_str(), "main_cause": row.main_cause,
-                        "main_share": row.main_share,
+                        "main_share": row.main_share, "main_wait": row.main_wait.map(Wait::as_str),
                     }),
                     row.times,
                 )
@@ -308,12 +309,14 @@ impl Chosen {
     fn functions(&self, functions: Vec<FunctionTime>) -> Listing {
         // By own time: the sum over callers says little about a function that everything runs under.
         let (rows, all) = self.pick(functions, |function| function.own);
-        let mut table = self.table(&[], &[">TOTAL", "FUNCTION", "FILE"]);
+        let columns = self.columns(&rows, |function| function.own);
+        let mut table = columns.table(&[], &[">TOTAL", "WAIT", "|FUNCTION, FILE"]);
         for function in &rows {
-            let mut cells: Vec<String> = self.time_cells(function.own).collect();
+            let mut cells: Vec<String> = columns.cells(function.own).collect();
             cells.push(nanoseconds(self.weight(function.total)));
-            cells.push(function.function.to_string());
-            cells.push(function.file.as_deref().unwrap_or_default().to_owned());
+            cells.push(wait_cell(function.main_wait));
+            let file = function.file.as_deref().unwrap_or_default();
+            cells.push(format!("{} {file}", function.function).trim_end().to_owned());
             table.row(cells);
         }
         let json = rows
@@ -323,11 +326,26 @@ impl Chosen {
                 let total = with_times(json!({}), function.total);
                 json!({
                     "function": &*function.function, "file": function.file.as_deref(),
-                    "runtime": function.is_runtime, "own": own, "total": total,
+                    "runtime": function.is_runtime, "main_wait": function.main_wait.map(Wait::as_str), "own": own, "total": total,
                 })
             })
             .collect();
         Listing { table, json, all, shown: rows.len() }
+    }
+}
+
+/// Which kinds of time have columns.
+struct Columns(Vec<SampleKind>);
+
+impl Columns {
+    /// A table with columns before and after those of the kinds of time.
+    fn table(&self, before: &[&'static str], after: &[&'static str]) -> Table {
+        let times: Vec<&str> = self.0.iter().map(|kind| heading(*kind)).collect();
+        Table::new(&[before, &times, after].concat())
+    }
+
+    fn cells(&self, times: Times) -> impl Iterator<Item = String> {
+        self.0.iter().map(move |kind| nanoseconds(times.of(*kind)))
     }
 }
 
@@ -349,7 +367,7 @@ fn span_json(span: &SpanTime) -> Value {
             "service": span.service, "pid": span.pid, "thread": span.thread,
             "destination": span.destination, "consumer_group": span.consumer_group,
             "operation": span.operation, "main_kind": span.main_kind.as_str(),
-            "main_cause": span.main_cause, "main_share": span.main_share,
+            "main_cause": span.main_cause, "main_share": span.main_share, "main_wait": span.main_wait.map(Wait::as_str),
         }),
         span.times(),
     )
@@ -366,6 +384,27 @@ fn cause_cell(cause: &str, share: f64) -> String {
     match cause {
         "" => String::new(),
         cause => format!("{:.0} % {cause}", share * 100.0),
+    }
+}
+
+/// What was waited for the longest.
+pub(super) fn wait_cell(wait: Option<Wait>) -> String {
+    or_dash(wait.map(Wait::as_str))
+}
+
+/// What a span did, in the fewest words that tell it from others: its name where a tracer told it, else its operation and
+/// destination, which by the conventions is the same; the service where it is no messaging.
+fn span_cell(span: &SpanTime) -> String {
+    let told = span.span_name.clone();
+    let told = told.or_else(|| operation_on(span.operation.as_deref(), span.destination.as_deref()));
+    or_dash(told.as_deref().or(span.service.as_deref()))
+}
+
+/// `process orders`.
+fn operation_on(operation: Option<&str>, destination: Option<&str>) -> Option<String> {
+    match (operation, destination) {
+        (Some(operation), Some(destination)) => Some(format!("{operation} {destination}")),
+        (one, other) => one.or(other).map(str::to_owned),
     }
 }
 

@@ -3,6 +3,12 @@
 use std::io::{self, Write};
 
 use super::exit::{Exit, Failure};
+use super::progress::{USUAL_COLUMNS, columns};
+
+/// How long a line may be: as wide as the terminal is; 80 where there is none, so that what was piped reads well too.
+pub(crate) fn width() -> usize {
+    columns(libc::STDOUT_FILENO).unwrap_or(USUAL_COLUMNS)
+}
 
 /// Writes a result. A reader that left (`| head`) is no failure: it has seen what it wanted.
 ///

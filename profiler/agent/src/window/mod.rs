@@ -10,6 +10,7 @@ mod fold;
 mod programs;
 mod render;
 mod weights;
+mod waits;
 
 pub use fold::{Fold, Sums, ThreadKey};
 pub use programs::{ModuleId, Place, Program, Programs, ScanError, Scanned};

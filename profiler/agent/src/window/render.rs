@@ -17,6 +17,7 @@ use super::balance::{self, Balance, Remainder, SpanSums, Told};
 use super::fold::{Fold, FoldKey, PlacedStack, Sums, ThreadKey};
 use super::programs::{ModuleId, ObjectId, Place, Programs};
 use super::weights::Weights;
+use super::waits::{Waits, processes_with_spans};
 use crate::capture::{ActiveSpan, ProcessId, StackHash, WalkEnd};
 use crate::spans::{Keeping, Kept, Reason, SeenSpan};
 
@@ -93,6 +94,7 @@ impl Renderer {
             modules: HashMap::new(),
             stacks: HashMap::new(),
             notes: HashMap::new(),
+            waits: Waits::of(fold),
             folded: HashSet::new(),
             stacks_missing: 0,
         };
@@ -157,11 +159,6 @@ fn object_address(programs: &Programs, place: Place) -> Option<(ObjectId, u64)> 
     Some((object, programs.address_in_object(module, place.address)?))
 }
 
-/// Processes of which at least one span was seen: in them a thread without one is idle.
-fn processes_with_spans(fold: &Fold) -> HashSet<ProcessId> {
-    fold.sums.keys().filter(|key| key.span.is_some()).map(|key| key.thread.process).collect()
-}
-
 /// The window's spans, with what their threads' records said of them and the time seen of each.
 fn seen_spans(
     fold: &Fold,
@@ -190,6 +187,7 @@ struct Writer<'a> {
     modules: HashMap<ModuleId, ProfileModuleId>,
     stacks: HashMap<StackHash, StackId>,
     notes: HashMap<&'static str, LocationId>,
+    waits: Waits,
     folded: HashSet<ActiveSpan>,
     stacks_missing: u64,
 }
@@ -207,11 +205,9 @@ impl Writer<'_> {
             (SampleKind::RunQueue, sums.run_queue, NEVER_RAN),
         ];
         for (kind, nanoseconds, without_stack) in waits.into_iter().filter(|(_, time, _)| *time > 0) {
-            let stack = match stack {
-                _ if is_idle => self.note_stack(WAITING_WITHOUT_SPAN),
-                Some(stack) => stack,
-                None => self.note_stack(without_stack),
-            };
+            let seen = stack.unwrap_or_else(|| self.note_stack(without_stack));
+            let labels = self.waits.extend(&mut self.profile, labels, seen, kind, key);
+            let stack = if is_idle { self.note_stack(WAITING_WITHOUT_SPAN) } else { seen };
             self.profile.add(SampleKey { stack, labels, kind }, nanoseconds, sums.blocks);
         }
     }

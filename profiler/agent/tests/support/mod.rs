@@ -295,3 +295,41 @@ fn write_recording(directory: &Path, tasks: bool) -> PathBuf {
     std::fs::write(&file, pprof::encode(&profile)).unwrap();
     file
 }
+
+/// Ten slow messages with long names, in one trace each, that waited for different things.
+pub(crate) fn recording_of_slow_messages(directory: &Path) -> PathBuf {
+    let mut profile = Profile::default();
+    let mut location = |name: &str| {
+        let function: Arc<str> = name.into();
+        let system_name = function.clone();
+        let frame = Frame { function, system_name, file: None, line: 0, kind: FrameKind::Rust };
+        profile.intern_location(Location { module: None, address: name.len() as u64, frames: vec![frame] })
+    };
+    let own = location("orders::inventory::Inventory::reserve_everything_that_this_order_needs");
+    let lock = location("std::sync::poison::mutex::Mutex<T>::lock");
+    let commit = location("rd_kafka_commit");
+    for number in 0..10_u64 {
+        let trace = format!("4bf92f3577b34da6a3ce929d0e0e47{number:02x}");
+        let labels = profile.intern_labels(vec![
+            Label::text(label::TRACE_ID, trace),
+            Label::text(label::SPAN_ID, format!("{:016x}", number + 1)),
+            Label::text(label::SERVICE_NAME, "orders-consumer-of-the-whole-continent"),
+            Label::text(label::DESTINATION, "orders.created.eu-west-1.priority"),
+            Label::text(label::CONSUMER_GROUP, "billing-and-fulfilment"),
+            Label::text(label::OPERATION, "process"),
+        ]);
+        let blocked = profile.intern_stack(vec![if number % 2 == 0 { lock } else { commit }, own]);
+        let ran = profile.intern_stack(vec![own]);
+        let slow = 1_000_000 * (500 - 10 * number);
+        for (stack, kind, nanoseconds) in [
+            (blocked, SampleKind::OffCpu, slow * 90 / 100),
+            (ran, SampleKind::RunQueue, slow * 6 / 100),
+            (ran, SampleKind::Cpu, slow * 4 / 100),
+        ] {
+            profile.add(SampleKey { stack, labels, kind }, nanoseconds, 1);
+        }
+    }
+    let file = directory.join("profile.pb.gz");
+    std::fs::write(&file, pprof::encode(&profile)).unwrap();
+    file
+}

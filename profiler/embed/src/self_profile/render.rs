@@ -9,6 +9,7 @@ use std::sync::Arc;
 use spanprof_context::attributes::KEYS;
 use spanprof_context::record::AttributeIterator;
 use spanprof_context::{SpanContext, SpanId, TraceId};
+use spanprof_exporter::waits::{Activity, WaitLabels};
 use spanprof_exporter::{
     Label, LabelSetId, Location, LocationId, Module, ModuleId, Profile, SampleKey, StackId, label,
 };
@@ -53,6 +54,7 @@ impl Renderer {
             module_ids: HashMap::new(),
             folded_attributes: window.folded_attributes(),
             label_sets: HashMap::new(),
+            waits: WaitLabels::default(),
         };
         for share in shares {
             writer.write(share);
@@ -123,14 +125,25 @@ struct Writer<'a> {
     folded_attributes: HashMap<AttributesNumber, &'a [u8]>,
     /// Of threads, and of spans that keep their ids.
     label_sets: HashMap<(Option<ThreadId>, Option<Ids>), LabelSetId>,
+    waits: WaitLabels,
 }
 
 impl Writer<'_> {
     fn write(&mut self, share: &Share) {
         let labels = self.labels(share);
         let stack = self.stack(share.place);
+        let activity = self.activity(share, labels);
+        let labels = self.waits.extend(&mut self.profile, labels, stack, share.kind, activity);
         let key = SampleKey { stack, labels, kind: share.kind };
         self.profile.add(key, share.nanoseconds, share.count);
+    }
+
+    /// What it worked on: this process publishes its spans.
+    fn activity(&self, share: &Share, labels: LabelSetId) -> Activity {
+        if share.span.is_none() && share.attributes.is_none() {
+            return Activity::Idle;
+        }
+        Activity::in_span_with(self.profile.labels(labels))
     }
 
     fn labels(&mut self, share: &Share) -> LabelSetId {
