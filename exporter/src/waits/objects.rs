@@ -13,8 +13,21 @@ struct Row(Wait, &'static [&'static str], &'static [&'static str]);
 
 /// Functions in user space, from the most telling to the least: the first row that any of them matches wins.
 const CALLS: &[Row] = &[
-    // These stand on the semaphores that follow.
-    Row(Wait::Lock, &["tokio::sync::mutex::", "tokio::sync::rwlock::", "tokio::sync::once_cell::"], &[]),
+    // Tokio's locks stand on the semaphores that follow, and all of Java's waits on a condition of the C library.
+    Row(
+        Wait::Lock,
+        &[
+            "tokio::sync::mutex::",
+            "tokio::sync::rwlock::",
+            "tokio::sync::once_cell::",
+            "java.util.concurrent.locks.Reentrant",
+            "java.util.concurrent.locks.StampedLock",
+            "ObjectMonitor::enter",
+            "ObjectSynchronizer::enter",
+        ],
+        &[],
+    ),
+    Row(Wait::Sleep, &["java.lang.Thread.sleep"], &["JVM_Sleep"]),
     Row(
         Wait::FlowControl,
         &[
@@ -106,19 +119,15 @@ const CALLS: &[Row] = &[
             "lll_lock_wait",
             "lock_slow",
             "mtx_lock",
-            "ObjectSynchronizer::",
             "ObjectMonitor",
-            "java.util.concurrent.locks.ReentrantLock",
-            "java.util.concurrent.locks.ReentrantReadWriteLock",
-            "java.util.concurrent.locks.StampedLock",
             "AbstractQueuedSynchronizer",
         ],
         &["lock"],
     ),
     Row(
         Wait::Sleep,
-        &["nanosleep", "thread::sleep", "time::sleep", "time::interval::", "Thread.sleep", "async_io::Timer"],
-        &["sleep", "usleep", "JVM_Sleep"],
+        &["nanosleep", "thread::sleep", "time::sleep", "time::interval::", "async_io::Timer"],
+        &["sleep", "usleep"],
     ),
     Row(Wait::Pipe, &["PipeReader", "PipeWriter"], &["pipe"]),
     Row(

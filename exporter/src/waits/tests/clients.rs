@@ -90,6 +90,34 @@ fn threads_of_messaging_clients() {
             Idle,
             Wait::QueueEmpty,
         ),
+        // As glibc's own debug information names them.
+        (
+            futex(&[
+                "c:__futex_abstimed_wait_common64",
+                "c:__pthread_cond_wait_common",
+                "c:___pthread_cond_timedwait64",
+                "c:__cnd_timedwait",
+                "c:cnd_timedwait_ms",
+                "c:rd_kafka_q_serve0",
+                "c:rd_kafka_thread_main",
+                "c:start_thread",
+            ]),
+            Idle,
+            Wait::QueueEmpty,
+        ),
+        (
+            futex(&[
+                "c:futex_wait",
+                "c:__GI___lll_lock_wait",
+                "c:lll_mutex_lock_optimized",
+                "c:___pthread_mutex_lock",
+                "c:__mtx_lock",
+                "c:rd_kafka_q_pop_serve0",
+                "c:rd_kafka_broker_thread_main",
+            ]),
+            Idle,
+            Wait::Lock,
+        ),
         // A lock in the client is a lock, and not what the client is about.
         (
             futex(&["c:___pthread_mutex_lock", "c:mtx_lock", "c:rd_kafka_consumer_poll", own]),
@@ -211,6 +239,16 @@ fn threads_of_java() {
             ]),
             Span,
             Wait::Lock,
+        ),
+        (
+            futex(&[
+                "c:___pthread_cond_timedwait",
+                "c:JVM_Sleep",
+                "j:java.lang.Thread.sleep",
+                "j:com.acme.Throttle.wait",
+            ]),
+            Span,
+            Wait::Sleep,
         ),
         (
             futex(&[
