@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "svg")]
 pub use report::{ReportFile, write_report};
-pub use windows::{WindowDirectory, WrittenWindow};
+pub use windows::{WindowDirectory, WrittenWindow, window_files};
 
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]

@@ -88,6 +88,11 @@ fn has_several_services(profile: &Profile) -> bool {
 }
 
 fn line(profile: &Profile, stack: StackId, service: Option<&str>) -> String {
+    without_trailing_number(joined(profile, stack, service, None))
+}
+
+/// A stack's frames, root first, joined by `;`, with one more below and one above, where they are given.
+pub(crate) fn joined(profile: &Profile, stack: StackId, below: Option<&str>, above: Option<&str>) -> String {
     let mut line = String::new();
     let mut push = |name: &str| {
         if !line.is_empty() {
@@ -95,8 +100,8 @@ fn line(profile: &Profile, stack: StackId, service: Option<&str>) -> String {
         }
         line.extend(name.chars().map(sanitised));
     };
-    if let Some(service) = service {
-        push(service);
+    if let Some(below) = below {
+        push(below);
     }
     for location in profile.stack(stack).iter().rev() {
         for frame in profile.location(*location).frames.iter().rev() {
@@ -106,7 +111,10 @@ fn line(profile: &Profile, stack: StackId, service: Option<&str>) -> String {
     if profile.stack(stack).is_empty() {
         push(NO_STACK);
     }
-    without_trailing_number(line)
+    if let Some(above) = above {
+        push(above);
+    }
+    line
 }
 
 /// The frame that stands for a stack of which nothing is known.

@@ -3,6 +3,8 @@
 //! Drawn by `inferno`, so that they look and search like every flame graph. Each kind has its own colours,
 //! so that a picture of waiting is not taken for one of computing.
 
+mod differential;
+
 use inferno::flamegraph::color::{BasicPalette, MultiPalette, Palette};
 use inferno::flamegraph::{Options, from_lines};
 
@@ -10,6 +12,8 @@ use crate::filter::SampleFilter;
 use crate::folded::{FoldedRoot, folded_for};
 use crate::idle::{IdleSamples, IdleThreads};
 use crate::profile::{Profile, SampleKind};
+
+pub use differential::{DifferencePart, differential_flame_graph};
 
 /// Why a flame graph could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,9 @@ pub enum SvgError {
         /// The kind of time.
         kind: SampleKind,
     },
+    /// The same of a difference, whose kinds of time are together.
+    #[error("the differential flame graph could not be drawn: {0}")]
+    Difference(std::io::Error),
 }
 
 /// Totals below this are written in microseconds, above in milliseconds: numbers people can compare.

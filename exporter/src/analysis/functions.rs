@@ -8,7 +8,7 @@ use spanprof_symbolizer::FrameKind;
 use super::groups::Times;
 use super::waits::{WaitTimes, Waits};
 use crate::filter::SampleFilter;
-use crate::profile::Profile;
+use crate::profile::{Profile, SampleKey, SampleValue};
 use crate::runtime::is_runtime;
 use crate::waits::Wait;
 
@@ -34,16 +34,28 @@ pub struct FunctionTime {
 /// Time by function over the samples that the filter means: most own time first, then most total time.
 pub fn functions(profile: &Profile, filter: &SampleFilter) -> Vec<FunctionTime> {
     let meant = filter.over(profile);
+    let samples = profile.samples().into_iter().filter(|(sample, _)| meant[sample.labels.index()]);
+    let mut times = of_samples(profile, samples);
+    times.sort_by(|a, b| {
+        let own = b.own.total_ns().cmp(&a.own.total_ns());
+        let total = b.total.total_ns().cmp(&a.total.total_ns());
+        own.then(total).then_with(|| (&a.function, &a.file).cmp(&(&b.function, &b.file)))
+    });
+    times
+}
+
+/// Time by function over some samples of a profile, in no order.
+pub(super) fn of_samples(
+    profile: &Profile,
+    samples: impl IntoIterator<Item = (SampleKey, SampleValue)>,
+) -> Vec<FunctionTime> {
     let table = FunctionTable::new(profile);
     let mut times = table.functions.clone();
     // The last sample that counted a function: so that recursion counts once, without a set per sample.
     let mut last_seen = vec![usize::MAX; times.len()];
     let mut waits = Waits::default();
     let mut waited: HashMap<usize, WaitTimes> = HashMap::new();
-    for (position, (sample, value)) in profile.samples().into_iter().enumerate() {
-        if !meant[sample.labels.index()] {
-            continue;
-        }
+    for (position, (sample, value)) in samples.into_iter().enumerate() {
         let (wait, _) = waits.of(profile, &sample);
         let mut is_leaf = true;
         for location in profile.stack(sample.stack) {
@@ -66,11 +78,6 @@ pub fn functions(profile: &Profile, filter: &SampleFilter) -> Vec<FunctionTime> 
         times[function].main_wait = waits.main();
     }
     times.retain(|function| function.total.total_ns() > 0);
-    times.sort_by(|a, b| {
-        let own = b.own.total_ns().cmp(&a.own.total_ns());
-        let total = b.total.total_ns().cmp(&a.total.total_ns());
-        own.then(total).then_with(|| (&a.function, &a.file).cmp(&(&b.function, &b.file)))
-    });
     times
 }
 

@@ -121,16 +121,17 @@ pub(crate) fn group<K: Eq + Hash + Clone>(
     groups
 }
 
-/// Each stack is put into words once.
+/// Each stack of one profile is put into words once.
 #[derive(Default)]
-struct Causes {
+pub(super) struct Causes {
     words: Vec<String>,
     numbers: HashMap<String, u32>,
     known: HashMap<(StackId, SampleKind, Option<Wait>, Option<Arc<str>>), u32>,
 }
 
 impl Causes {
-    fn of(
+    /// The number of what a sample says, in words; equal words have equal numbers.
+    pub(super) fn of(
         &mut self,
         profile: &Profile,
         sample: &SampleKey,
@@ -171,7 +172,8 @@ impl Causes {
         }
     }
 
-    fn word(&self, number: u32) -> &str {
+    /// The words of a number.
+    pub(super) fn word(&self, number: u32) -> &str {
         &self.words[number as usize]
     }
 }

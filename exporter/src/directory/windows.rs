@@ -106,28 +106,43 @@ impl WindowDirectory {
     }
 
     fn windows(&self) -> Result<Vec<Window>, DirectoryError> {
-        let mut windows = Vec::new();
-        for (name, path) in self.entries()? {
-            let Some((seconds, number)) = window_name(&name) else { continue };
-            // A window that somebody removes meanwhile takes no room.
-            let bytes = std::fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
-            windows.push(Window { seconds, number, path, bytes });
-        }
-        windows.sort();
-        Ok(windows)
+        Ok(windows(self.entries()?))
     }
 
     fn entries(&self) -> Result<Vec<(String, PathBuf)>, DirectoryError> {
-        let error = |source| DirectoryError::new(&self.directory, source);
-        let mut entries = Vec::new();
-        for entry in std::fs::read_dir(&self.directory).map_err(error)? {
-            let entry = entry.map_err(error)?;
-            if let Ok(name) = entry.file_name().into_string() {
-                entries.push((name, entry.path()));
-            }
-        }
-        Ok(entries)
+        entries(&self.directory).map_err(|source| DirectoryError::new(&self.directory, source))
     }
+}
+
+/// The windows that a directory holds, the oldest first; other files in it are left out.
+///
+/// Errors: where the directory can't be read.
+pub fn window_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    Ok(windows(entries(directory)?).into_iter().map(|window| window.path).collect())
+}
+
+/// The windows among a directory's entries, the oldest first.
+fn windows(entries: Vec<(String, PathBuf)>) -> Vec<Window> {
+    let mut windows = Vec::new();
+    for (name, path) in entries {
+        let Some((seconds, number)) = window_name(&name) else { continue };
+        // A window that somebody removes meanwhile takes no room.
+        let bytes = std::fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
+        windows.push(Window { seconds, number, path, bytes });
+    }
+    windows.sort();
+    windows
+}
+
+fn entries(directory: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string() {
+            entries.push((name, entry.path()));
+        }
+    }
+    Ok(entries)
 }
 
 /// The second and the number within it of a window's file name.
