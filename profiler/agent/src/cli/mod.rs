@@ -1,4 +1,4 @@
-//! The command line: `spanprof record`, `attach`, `show`, `doctor` and `demo`.
+//! The command line: `spanprof record`, `attach`, `show`, `diff`, `doctor` and `demo`.
 //!
 //! One file per subcommand. Results go to standard output, progress and the closing words to standard
 //! error. The exit codes are part of the contract (`exit`). It lives in the library so that tests
@@ -9,6 +9,7 @@ mod complaints;
 mod course;
 mod demo;
 mod destinations;
+mod diff;
 mod doctor;
 mod exit;
 mod finished_spans;
@@ -17,6 +18,7 @@ mod output;
 mod progress;
 mod receiving;
 mod record;
+mod recording_file;
 mod selection;
 mod session;
 mod shipping;
@@ -57,6 +59,8 @@ Examples:
       Profile until Ctrl-C and push every ten seconds.
   spanprof show spanprof-out --by span
       List the slowest spans of a recording with where their time went.
+  spanprof diff spanprof-out --slow-vs-normal
+      Say what its slow messages do that normal ones don't, per destination and consumer group.
   spanprof doctor
       Show what this machine allows and why.
 
@@ -73,6 +77,7 @@ enum Command {
     Record(record::RecordArguments),
     Attach(attach::AttachArguments),
     Show(show::ShowArguments),
+    Diff(diff::DiffArguments),
     Doctor(doctor::DoctorArguments),
     #[cfg(feature = "demo")]
     #[command(name = "__demo", hide = true)]
@@ -98,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::Record(arguments) => record::run(&arguments),
         Command::Attach(arguments) => attach::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         #[cfg(feature = "demo")]
         Command::DemoRole(arguments) => return demo::run_role(&arguments),

@@ -1,30 +1,26 @@
 //! `spanprof show`: a recording in the terminal.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use spanprof_exporter::analysis::{DestinationTime, FunctionTime, SpanTime, Times, TraceTime};
 use spanprof_exporter::waits::Wait;
-use spanprof_exporter::{FoldedRoot, Profile, SampleFilter, SampleKind, analysis, folded, pprof};
+use spanprof_exporter::{FoldedRoot, Profile, SampleFilter, SampleKind, analysis, folded};
 
 use super::exit::{Exit, Failure};
 use super::table::Table;
 use super::units::nanoseconds;
-use super::{Outcome, stdout};
-
-/// The largest file that is read, compressed.
-const MAX_FILE: u64 = 256 << 20;
+use super::{Outcome, recording_file, stdout};
 
 /// Show a recording in the terminal
 ///
-/// Reads a pprof file (spanprof's own or another profiler's), or the directory of a recording.
+/// Reads a pprof file (spanprof's own or another profiler's), the directory of a recording, or all windows
+/// of a directory that `attach` wrote.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct ShowArguments {
-    /// A pprof file, a directory that `record` wrote, or - for standard input
+    /// A pprof file, a directory that `record` or `attach --dir` wrote, or - for standard input
     file: PathBuf,
     /// Only this kind of time
     #[arg(long = "type", value_name = "KIND")]
@@ -106,11 +102,7 @@ fn hexadecimal<const DIGITS: usize>(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(arguments: &ShowArguments) -> Outcome {
-    let bytes = read(&arguments.file)?;
-    let profile = pprof::decode(&bytes).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot read {}: {error}", arguments.file.display()))
-            .help("give a pprof file, such as the profile.pb.gz that `spanprof record` writes")
-    })?;
+    let profile = recording_file::read(&arguments.file)?.profile;
     let filter = SampleFilter { trace_id: arguments.trace.clone(), span_id: arguments.span.clone() };
     if !profile.label_sets().iter().any(|labels| filter.matches(labels)) && filter != SampleFilter::default()
     {
@@ -128,26 +120,6 @@ pub(super) fn run(arguments: &ShowArguments) -> Outcome {
         false => stdout::write(&listing.text())?,
     }
     Ok(Exit::Done)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let path = match path.is_dir() {
-        true => path.join("profile.pb.gz"),
-        false => path.to_owned(),
-    };
-    let reader: io::Result<Box<dyn Read>> = match path.as_os_str() == "-" {
-        true => Ok(Box::new(io::stdin())),
-        false => File::open(&path).map(|file| Box::new(file) as Box<dyn Read>),
-    };
-    let mut bytes = Vec::new();
-    reader
-        .and_then(|reader| reader.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display())))?;
-    if bytes.len() as u64 > MAX_FILE {
-        let sentence = format!("{} is larger than {} MiB", path.display(), MAX_FILE >> 20);
-        return Err(Failure::new(Exit::Failed, sentence));
-    }
-    Ok(bytes)
 }
 
 /// The lines that were asked for, as a table and as JSON.
