@@ -79,8 +79,8 @@ impl<'a> Side<'a> {
         let (mut causes, mut waits) = (Causes::default(), Waits::default());
         let mut sums: HashMap<(SampleKind, u32), u64> = HashMap::new();
         for (key, value) in &self.samples {
-            let (wait, word) = waits.of(self.profile, &key);
-            let cause = causes.of(self.profile, &key, wait, word);
+            let (wait, word) = waits.of(self.profile, key);
+            let cause = causes.of(self.profile, key, wait, word);
             let sum = sums.entry((key.kind, cause)).or_default();
             *sum = sum.saturating_add(value.nanoseconds);
         }

@@ -121,12 +121,15 @@ pub(crate) fn group<K: Eq + Hash + Clone>(
     groups
 }
 
+/// All that the words for a sample depend on; the text is another tool's word for its wait.
+type Told = (StackId, SampleKind, Option<Wait>, Option<Arc<str>>);
+
 /// Each stack of one profile is put into words once.
 #[derive(Default)]
 pub(super) struct Causes {
     words: Vec<String>,
     numbers: HashMap<String, u32>,
-    known: HashMap<(StackId, SampleKind, Option<Wait>, Option<Arc<str>>), u32>,
+    known: HashMap<Told, u32>,
 }
 
 impl Causes {

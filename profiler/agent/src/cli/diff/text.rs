@@ -5,12 +5,10 @@ use std::fmt::Write;
 use spanprof_exporter::analysis::{Difference, MessageClass, Sums};
 use spanprof_exporter::short_name;
 
+use super::super::stdout;
 use super::super::table::{Table, printable};
 use super::super::units::{counted, nanoseconds};
 use super::{Compared, Words};
-
-/// What a terminal has at least.
-const WIDTH: usize = 80;
 
 /// Each class with its tables, and then those that have nothing to be compared, a sentence each.
 pub(super) fn of_messages(compared: &[Compared<'_>], words: &Words, limit: usize) -> String {
@@ -127,7 +125,7 @@ fn by_cause(difference: &Difference<'_>, numbers: &Numbers, words: &Words, limit
         let kind = cause.kind.as_str().to_owned();
         table.row([more, share(difference, cause.sums), subject, baseline, kind, cause.cause.clone()]);
     }
-    let mut text = table.render_within(WIDTH);
+    let mut text = table.render_within(stdout::width());
     if shown < causes.len() {
         let rest = causes[shown..].iter().fold(Sums::default(), |sum, cause| Sums {
             subject_ns: sum.subject_ns.saturating_add(cause.sums.subject_ns),
@@ -151,7 +149,7 @@ fn by_function(difference: &Difference<'_>, numbers: &Numbers, words: &Words, li
         let mark = if function.is_runtime { " (runtime)" } else { "" };
         table.row([more, subject, baseline, own, format!("{}{mark}", short_name(&function.function))]);
     }
-    let mut text = table.render_within(WIDTH);
+    let mut text = table.render_within(stdout::width());
     if shown < functions.len() {
         let count = counted((functions.len() - shown) as u64, "more function", "more functions");
         let _ = writeln!(text, "… {count} (--limit 0 shows all)");
