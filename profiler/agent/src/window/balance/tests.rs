@@ -33,7 +33,7 @@ impl Window {
         let key = FoldKey { thread: THREAD, stack: None, span: Some(span) };
         let sums = Sums { samples, off_cpu: waited, run_queue: 0, blocks: u64::from(waited > 0) };
         self.fold.sums.insert(key, sums);
-        let thread = self.fold.threads.entry(THREAD).or_insert_with(ThreadSums::default);
+        let thread = self.fold.threads.entry(THREAD).or_default();
         thread.cpu += cpu;
         self.spans.push(span);
     }
