@@ -108,7 +108,8 @@ fn times_of_tasks_are_kinds_of_their_own_and_only_where_there_are_some() {
     let without = report(&sample::orders(), &details());
     browser.open(&without.file, "");
     assert_eq!(browser.evaluate("document.querySelectorAll('#kinds .kind').length"), 4);
-    assert_eq!(browser.evaluate("document.querySelectorAll('#spans th button').length"), 8);
+    assert_eq!(browser.evaluate("document.querySelectorAll('#spans th button').length"), 9);
+    assert_eq!(browser.text("#spans tbody tr:first-child td.col-wait"), "lock");
 
     let with = report(&sample::with_tasks(), &details());
     browser.open(&with.file, &format!("span={}", sample::LOCKED_SPAN));
@@ -119,7 +120,7 @@ fn times_of_tasks_are_kinds_of_their_own_and_only_where_there_are_some() {
     assert_eq!(milliseconds(&browser.text(".kind.ready .amount")), 5.0);
     browser.click(".kind.suspended input");
     assert!(root_tooltip(&mut browser).contains("200.0 ms"), "{}", root_tooltip(&mut browser));
-    assert_eq!(browser.evaluate("document.querySelectorAll('#spans th button').length"), 10);
+    assert_eq!(browser.evaluate("document.querySelectorAll('#spans th button').length"), 11);
     assert_quiet(&mut browser);
 }
 
