@@ -20,8 +20,8 @@
 //! | `run_queue` | ready to run: a thread without a CPU, a task without a thread |
 //! | `unknown` | nothing told |
 //!
-//! Two questions, in two tables of rules: *what* it is blocked on ([`objects`]), by the kernel's functions first and then
-//! by those of the libraries, and *what for* ([`purposes`]), by the client's functions, the active messaging operation and
+//! Two questions, in two tables of rules: *what* it is blocked on (`objects`), by the kernel's functions first and then
+//! by those of the libraries, and *what for* (`purposes`), by the client's functions, the active messaging operation and
 //! whether there is a span. The second can only explain what by itself says nothing, such as a condition: a client that
 //! waits for its own lock waits for a lock. Both look no further from the leaf than the application's own function, as
 //! what called that is no reason to wait. Peer addresses are not told: the kernel has them, a stack has not.
