@@ -148,6 +148,18 @@ fn a_span_found_slow_in_its_last_window_is_slow_in_all() {
 }
 
 #[test]
+fn a_span_whose_destination_one_window_does_not_know_is_in_one_class() {
+    let mut maker = Maker::default();
+    maker.add(&["orders::parse"], span(7, None), SampleKind::Cpu, MILLISECOND);
+    let mut without = span(7, None);
+    without.retain(|label| !label.key.starts_with("messaging."));
+    maker.add(&["orders::reserve"], without, SampleKind::OffCpu, 90 * MILLISECOND);
+    let classes = messages(&maker.0);
+    assert_eq!((classes.len(), classes[0].class.destination.as_deref()), (1, Some("orders")));
+    assert_eq!(classes[0].normal.times().total_ns(), 91 * MILLISECOND);
+}
+
+#[test]
 fn names_tell_spans_apart_only_where_no_destination_does() {
     let mut maker = Maker::default();
     for (number, destination) in [(1, Some("orders")), (2, Some("orders")), (3, None), (4, None)] {

@@ -46,7 +46,7 @@ pub fn messages(profile: &Profile) -> Vec<Messages<'_>> {
     let mut classes: HashMap<MessageClass, [Members; 3]> = HashMap::new();
     let mut members = Vec::with_capacity(spans.spans.len());
     for span in &spans.spans {
-        let class = class_of(profile.labels(span.heaviest));
+        let class = class_of(profile.labels(span.telling));
         let Some(reason) = span.reason.filter(|_| span.nanoseconds > 0) else {
             members.push(None);
             continue;
@@ -105,9 +105,11 @@ impl Reason {
 
 struct Span {
     reason: Option<Reason>,
-    /// The labels under which most of its time was seen.
-    heaviest: LabelSetId,
-    heaviest_ns: u64,
+    /// The labels that say what it has in common with others: of those that name a destination, or of all where none does,
+    /// the ones under which most of its time was seen.
+    telling: LabelSetId,
+    /// Whether they name a destination, and the time under them.
+    telling_rank: (bool, u64),
     nanoseconds: u64,
 }
 
@@ -133,16 +135,17 @@ impl Spans {
             // Span ids are unique only within a trace.
             let key = (text(labels, label::TRACE_ID), span_id);
             let (reason, time) = (Reason::of(labels), times[id.index()]);
+            let rank = (text(labels, label::DESTINATION).is_some(), time);
             let number = *numbers.entry(key).or_insert_with(|| {
-                spans.push(Span { reason, heaviest: id, heaviest_ns: time, nanoseconds: 0 });
+                spans.push(Span { reason, telling: id, telling_rank: rank, nanoseconds: 0 });
                 spans.len() - 1
             });
             by_labels[id.index()] = Some(number);
             let span = &mut spans[number];
             span.nanoseconds = span.nanoseconds.saturating_add(time);
             span.reason = span.reason.zip(reason).map(|(before, now)| before.max(now));
-            if time > span.heaviest_ns {
-                (span.heaviest, span.heaviest_ns) = (id, time);
+            if rank > span.telling_rank {
+                (span.telling, span.telling_rank) = (id, rank);
             }
         }
         Spans { spans, by_labels }
