@@ -1,4 +1,5 @@
-//! Sums over a profile: by span, by trace, by destination, by function; and what one set of samples has that another has not.
+//! Sums over a profile: by span, by trace, by destination, by function; and what one set of samples has that another
+//! has not.
 //!
 //! Pure functions, one pass over the samples each: the command line, the page and the summary print the same
 //! numbers because they ask here. Times are nanoseconds of the profile's window; a span that began before it

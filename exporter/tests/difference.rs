@@ -34,8 +34,8 @@ impl Maker {
         self.0.add(SampleKey { stack, labels, kind }, nanoseconds, 1);
     }
 
-    /// 3 slow messages that waited 400 ms for a lock, 100 normal ones that waited 1 ms, and 2 that failed. Each parsed 2 ms;
-    /// the slow ones waited for a CPU for 8 ms, too.
+    /// 3 slow messages that waited 400 ms for a lock, 100 normal ones that waited 1 ms, and 2 that failed. Each parsed
+    /// 2 ms; the slow ones waited for a CPU for 8 ms, too.
     fn orders() -> Maker {
         let mut maker = Maker::default();
         let lock = ["std::sync::poison::mutex::Mutex<T>::lock", "orders::reserve", "orders::handle"];

@@ -1,7 +1,8 @@
-//! What one set of samples has that another has not: slow messages beside normal ones, a recording beside an earlier one.
+//! What one set of samples has that another has not: slow messages beside normal ones, a recording beside an earlier
+//! one.
 //!
-//! Two sets are rarely of one size, so that they are compared by what falls to one message, or to one second. The sums are
-//! kept undivided beside it: over all causes they add up to the sets' own to the nanosecond.
+//! Two sets are rarely of one size, so that they are compared by what falls to one message, or to one second. The sums
+//! are kept undivided beside it: over all causes they add up to the sets' own to the nanosecond.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -175,8 +176,8 @@ impl Difference<'_> {
         causes
     }
 
-    /// The time by function: the application's first, then those of runtimes; the largest difference of total time first, and
-    /// of equal ones the one with the larger difference of own time.
+    /// The time by function: the application's first, then those of runtimes; the largest difference of total time
+    /// first, and of equal ones the one with the larger difference of own time.
     pub fn functions(&self) -> Vec<FunctionDifference> {
         let mut functions: HashMap<(Arc<str>, Option<Arc<str>>), FunctionDifference> = HashMap::new();
         for (side, is_subject) in [(self.subject, true), (self.baseline, false)] {

@@ -1,7 +1,8 @@
 //! The messages of a profile by what they have in common, slow, failed and normal ones apart.
 //!
-//! A message is a span that keeps its id. Why it does is said by the samples' labels: `kept` is `slow` or `failed`, and absent
-//! on normal ones. A span that was seen in several windows may have been found slow in the last of them only; it is slow in all.
+//! A message is a span that keeps its id. Why it does is said by the samples' labels: `kept` is `slow` or `failed`, and
+//! absent on normal ones. A span that was seen in several windows may have been found slow in the last of them only; it
+//! is slow in all.
 
 use std::collections::HashMap;
 
@@ -20,8 +21,8 @@ pub struct MessageClass {
     pub operation: Option<String>,
     /// The service.
     pub service: Option<String>,
-    /// The span's name, where no destination tells spans apart. Beside a destination it would say the same again, or hold
-    /// something as an order's number, that no two messages share.
+    /// The span's name, where no destination tells spans apart. Beside a destination it would say the same again, or
+    /// hold something such as an order's number, which no two messages share.
     pub span_name: Option<String>,
 }
 
@@ -38,8 +39,8 @@ pub struct Messages<'a> {
     pub failed: Side<'a>,
 }
 
-/// The messages by class, in a stable order. Each span is in one class and on one side, with all of its time; samples without a
-/// span id, and of spans that are kept for a reason that is not known here, are in none.
+/// The messages by class, in a stable order. Each span is in one class and on one side, with all of its time; samples
+/// without a span id, and of spans that are kept for a reason that is not known here, are in none.
 pub fn messages(profile: &Profile) -> Vec<Messages<'_>> {
     let samples = profile.samples();
     let spans = Spans::of(profile, &samples);
@@ -105,8 +106,8 @@ impl Reason {
 
 struct Span {
     reason: Option<Reason>,
-    /// The labels that say what it has in common with others: of those that name a destination, or of all where none does,
-    /// the ones under which most of its time was seen.
+    /// The labels that say what it has in common with others: of those that name a destination, or of all where none
+    /// does, the ones under which most of its time was seen.
     telling: LabelSetId,
     /// Whether they name a destination, and the time under them.
     telling_rank: (bool, u64),

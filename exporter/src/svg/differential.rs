@@ -1,7 +1,8 @@
 //! One flame graph of two sides: as wide as what is asked about, red where that is more, blue where it is less.
 //!
-//! All kinds of time are in one picture, as one answer: what ran and what blocked have the same callers. The kind is the
-//! topmost frame, `[cpu]` or `[off_cpu]`, and has the colour, for only what has time of its own can be more or less.
+//! All kinds of time are in one picture, as one answer: what ran and what blocked have the same callers. The kind is
+//! the topmost frame, `[cpu]` or `[off_cpu]`, and has the colour, for only what has time of its own can be more or
+//! less.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,8 +25,8 @@ pub struct DifferencePart<'a> {
     pub difference: Difference<'a>,
 }
 
-/// Draws the parts side by side, each stack as wide as the time that falls to one on the side that is asked about. None where
-/// that side has no time. `one` is what it falls to: "message", "second". Equal profiles give equal pictures.
+/// Draws the parts side by side, each stack as wide as the time that falls to one on the side that is asked about. None
+/// where that side has no time. `one` is what it falls to: "message", "second". Equal profiles give equal pictures.
 ///
 /// What is only on the other side has no width, and is not seen: the tables have it.
 ///

@@ -13,7 +13,8 @@ use support::{Finished, run, spanprof};
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
-/// One second that began at a second, with messages: number, destination, why it is kept, and how long it waited for a lock.
+/// One second that began at a second, with messages: number, destination, why it is kept, and how long it waited for a
+/// lock.
 fn window(begin: u64, messages: &[(u64, &str, Option<&str>, u64)]) -> Profile {
     let mut profile = Profile::default();
     (profile.start_unix_nanoseconds, profile.duration_nanoseconds) = (begin * SECOND, SECOND);

@@ -50,7 +50,8 @@ pub(super) struct DiffArguments {
     limit: usize,
     /// Write a differential flame graph, too
     ///
-    /// As wide as a slow message's time, or a second of AFTER; red is more than in a normal one, or BEFORE, blue is less.
+    /// As wide as a slow message's time, or a second of AFTER; red is more than in a normal one, or BEFORE, blue is
+    /// less.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
@@ -128,9 +129,8 @@ fn of_messages(arguments: &DiffArguments, file: &Path, words: &Words) -> Outcome
     let recording = recording_file::read(file)?;
     let classes = messages(&recording.profile);
     if classes.is_empty() {
-        return Err(Failure::new(Exit::NothingMatched, "the recording holds no span with an id").help(
-            "`spanprof doctor --pid PID` says whether a service publishes its spans; `spanprof show FILE --by function` shows the rest",
-        ));
+        return Err(Failure::new(Exit::NothingMatched, "the recording holds no span with an id")
+            .help("`spanprof doctor --pid PID` says whether a service publishes its spans"));
     }
     let is = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
     let meant = classes.iter().filter(|messages| {

@@ -1,4 +1,5 @@
-//! Recordings that are read again: a pprof file, the directory that `record` wrote, or windows that `attach --dir` wrote.
+//! Recordings that are read again: a pprof file, the directory that `record` wrote, or windows that `attach --dir`
+//! wrote.
 
 use std::fs::File;
 use std::io::{self, Read};

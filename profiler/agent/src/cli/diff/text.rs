@@ -174,7 +174,8 @@ fn share(difference: &Difference<'_>, sums: Sums) -> String {
     }
 }
 
-/// Milliseconds with as many decimals as tell the largest number of a class in four digits, so that columns compare at a glance.
+/// Milliseconds with as many decimals as tell the largest number of a class in four digits, so that columns compare at
+/// a glance.
 struct Numbers {
     decimals: usize,
 }
