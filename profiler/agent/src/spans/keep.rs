@@ -1,8 +1,8 @@
 //! Which spans keep their ids: failed ones, slow ones, and a few normal ones to compare them with.
 //!
 //! A span is slow when it took longer than a fixed time, or than spans of its class usually do ([`Pace`]). Where its tracer
-//! told its end that is its wall time; else it is the time that was seen of it in the window, compared with what was seen of
-//! others. All else folds by class, so that a million messages a minute make neither a million ids nor a million series.
+//! told its end that is its wall time; else it is the least time that it took in the window by what was seen of it, compared
+//! with others, those that were not seen included ([`Hits`]). All else folds by class, so that a million messages a minute make neither a million ids nor a million series.
 //!
 //! Refused: a random part of all spans, for the slow ones are why anybody looks; and keeping the slowest few whatever they
 //! took, for then a quiet service always has slow messages.
@@ -15,6 +15,7 @@ use super::class::{Class, ClassId};
 use super::finished::FinishedSpan;
 use super::index::{IndexLimits, IndexedSpan, SpanIndex};
 use super::pace::Pace;
+use super::unseen::Hits;
 use crate::ActiveSpan;
 
 /// What is kept.
@@ -41,8 +42,10 @@ pub struct SeenSpan {
     pub span: ActiveSpan,
     /// What its thread's record said of it.
     pub class: ClassId,
-    /// The time that was seen of it in the window, all kinds together.
+    /// What it took in the window at least: its waits, and the time between samples that hit it.
     pub seen: Duration,
+    /// How many samples hit it.
+    pub samples: u64,
 }
 
 /// Why a span keeps its ids.
@@ -110,17 +113,33 @@ impl Keeping {
         &self.index
     }
 
-    /// Chooses among the spans of a window that closes now.
-    pub fn choose(&mut self, window: &[SeenSpan], now: Instant) -> HashMap<ActiveSpan, Kept> {
+    /// Chooses among the spans of a window that closes now. Of a span whose tracer told nothing, no time below `resolution` is
+    /// known, which is the time between two samples.
+    pub fn choose(
+        &mut self,
+        window: &[SeenSpan],
+        resolution: Duration,
+        now: Instant,
+    ) -> HashMap<ActiveSpan, Kept> {
         self.index.forget(now);
-        for span in window {
-            self.seen.observe(span.class, span.seen, now);
-        }
-        let (mut finished, mut seen) = (Cuts::new(&self.finished), Cuts::new(&self.seen));
+        self.observe_seen(window, now);
+        let mut finished = Cuts::new(&self.finished, Duration::ZERO);
+        let mut seen = Cuts::new(&self.seen, resolution);
         let mut candidates: Vec<Candidate> =
             window.iter().map(|span| self.candidate(span, &mut finished, &mut seen)).collect();
         candidates.sort_by_key(Candidate::rank);
         self.within_budget(&candidates)
+    }
+
+    fn observe_seen(&mut self, window: &[SeenSpan], now: Instant) {
+        let mut hits: HashMap<ClassId, Hits> = HashMap::new();
+        for span in window {
+            self.seen.observe(span.class, span.seen, now);
+            hits.entry(span.class).or_default().add(span.samples);
+        }
+        for (class, hits) in hits {
+            self.seen.observe_unseen(class, hits.missed(), now);
+        }
     }
 
     /// The cuts are those of wall times and of seen ones.
@@ -165,16 +184,19 @@ impl Keeping {
 /// What a pace says of each class, asked once per class and window: it is far dearer to ask than a span is to judge.
 struct Cuts<'a> {
     pace: &'a Pace,
+    /// No cut is below it.
+    least: Duration,
     known: HashMap<ClassId, Option<Duration>>,
 }
 
 impl<'a> Cuts<'a> {
-    fn new(pace: &'a Pace) -> Cuts<'a> {
-        Cuts { pace, known: HashMap::new() }
+    fn new(pace: &'a Pace, least: Duration) -> Cuts<'a> {
+        Cuts { pace, least, known: HashMap::new() }
     }
 
     fn slow_from(&mut self, class: ClassId) -> Option<Duration> {
-        *self.known.entry(class).or_insert_with(|| self.pace.slow_from(class))
+        let cut = || self.pace.slow_from(class).map(|cut| cut.max(self.least));
+        *self.known.entry(class).or_insert_with(cut)
     }
 }
 
@@ -239,6 +261,15 @@ mod tests {
         Keeping::new(options, IndexLimits::default(), Instant::now())
     }
 
+    /// A span of a millisecond that was never hit by a sample.
+    fn seen(number: u64, class: ClassId) -> SeenSpan {
+        SeenSpan { span: id(number), class, seen: MILLISECOND, samples: 0 }
+    }
+
+    fn choose(keeping: &mut Keeping, window: &[SeenSpan]) -> HashMap<ActiveSpan, Kept> {
+        keeping.choose(window, MILLISECOND, Instant::now())
+    }
+
     /// A window of a thousand spans of which one in a hundred was slow.
     fn window(keeping: &mut Keeping, tell: bool) -> Vec<SeenSpan> {
         let (now, class_id) = (Instant::now(), keeping.class(&class()));
@@ -252,7 +283,7 @@ mod tests {
                 keeping.finish(finished(number, took, false), now);
             }
             // Of what was told the most was spent elsewhere: only the wall time tells the slow ones.
-            SeenSpan { span: id(number), class: class_id, seen: if tell { MILLISECOND } else { took } }
+            SeenSpan { seen: if tell { MILLISECOND } else { took }, ..seen(number, class_id) }
         });
         spans.collect()
     }
@@ -272,7 +303,7 @@ mod tests {
         for tell in [true, false] {
             let mut keeping = keeping(KeepingOptions::default());
             let window = window(&mut keeping, tell);
-            let kept = keeping.choose(&window, Instant::now());
+            let kept = choose(&mut keeping, &window);
             let slow: Vec<u64> = (1..=10).map(|number| number * 100).collect();
             assert_eq!(of_reason(&kept, Reason::Slow), slow, "told: {tell}");
             assert_eq!(of_reason(&kept, Reason::Normal).len(), 16);
@@ -285,7 +316,7 @@ mod tests {
         let mut keeping = keeping(KeepingOptions { normal: 0, ..KeepingOptions::default() });
         let window = window(&mut keeping, true);
         keeping.finish(finished(7, Duration::from_micros(3), true), Instant::now());
-        let kept = keeping.choose(&window, Instant::now());
+        let kept = choose(&mut keeping, &window);
         assert_eq!((of_reason(&kept, Reason::Failed), kept.len()), (vec![7], 11));
     }
 
@@ -294,8 +325,9 @@ mod tests {
         let threshold = Some(100 * MILLISECOND);
         let mut keeping = keeping(KeepingOptions { threshold, ..KeepingOptions::default() });
         let class = keeping.class(&class());
-        let seen = |number, seen| SeenSpan { span: id(number), class, seen };
-        let kept = keeping.choose(&[seen(1, 99 * MILLISECOND), seen(2, 100 * MILLISECOND)], Instant::now());
+        let window = [(1, 99), (2, 100)]
+            .map(|(number, times)| SeenSpan { seen: times * MILLISECOND, ..seen(number, class) });
+        let kept = choose(&mut keeping, &window);
         assert_eq!((of_reason(&kept, Reason::Normal), of_reason(&kept, Reason::Slow)), (vec![1], vec![2]));
     }
 
@@ -305,9 +337,9 @@ mod tests {
         let mut keeping = keeping(KeepingOptions { budget: 3, threshold, normal: 16 });
         let class = keeping.class(&class());
         let window: Vec<_> = (1..=100)
-            .map(|number| SeenSpan { span: id(number), class, seen: number as u32 * MILLISECOND })
+            .map(|number| SeenSpan { seen: number as u32 * MILLISECOND, ..seen(number, class) })
             .collect();
-        assert_eq!(of_reason(&keeping.choose(&window, Instant::now()), Reason::Slow), [98, 99, 100]);
+        assert_eq!(of_reason(&choose(&mut keeping, &window), Reason::Slow), [98, 99, 100]);
     }
 
     #[test]
@@ -315,27 +347,51 @@ mod tests {
         let mut keeping = keeping(KeepingOptions { normal: 2, ..KeepingOptions::default() });
         let class = keeping.class(&class());
         let window: Vec<_> = (1..=9)
-            .map(|number| SeenSpan { span: id(number), class, seen: number as u32 * MILLISECOND })
+            .map(|number| SeenSpan { seen: number as u32 * MILLISECOND, ..seen(number, class) })
             .collect();
-        assert_eq!(of_reason(&keeping.choose(&window, Instant::now()), Reason::Normal), [8, 9]);
+        assert_eq!(of_reason(&choose(&mut keeping, &window), Reason::Normal), [8, 9]);
     }
 
     #[test]
     fn normal_ones_are_some_of_each_class_and_always_the_same() {
         let mut keeping = keeping(KeepingOptions::default());
         let classes = ["a", "b"].map(|name| keeping.class(&Class { name: name.into(), ..class() }));
-        let window: Vec<_> = (1..=200)
-            .map(|number| SeenSpan {
-                span: id(number),
-                class: classes[number as usize % 2],
-                seen: MILLISECOND,
-            })
-            .collect();
-        let kept = keeping.choose(&window, Instant::now());
+        let window: Vec<_> = (1..=200).map(|number| seen(number, classes[number as usize % 2])).collect();
+        let kept = choose(&mut keeping, &window);
         let numbers = of_reason(&kept, Reason::Normal);
         assert_eq!(numbers.iter().filter(|number| *number % 2 == 0).count(), 16);
         assert_eq!(numbers.len(), 32);
         assert!(numbers.iter().any(|number| *number > 100), "not just the first");
-        assert_eq!(of_reason(&keeping.choose(&window, Instant::now()), Reason::Normal), numbers);
+        assert_eq!(of_reason(&choose(&mut keeping, &window), Reason::Normal), numbers);
+    }
+
+    #[test]
+    fn slow_ones_are_slow_also_where_few_of_the_others_are_seen() {
+        let mut keeping = keeping(KeepingOptions { normal: 0, ..KeepingOptions::default() });
+        let class = keeping.class(&class());
+        // Of 100,000 spans of 0.2 ms one in fifty is hit by one of 99 samples a second, and one in five thousand by two of them;
+        // a thousand more that took 20 to 60 ms are all seen.
+        let hit = |number, samples, milliseconds| SeenSpan {
+            seen: milliseconds * MILLISECOND,
+            samples,
+            ..seen(number, class)
+        };
+        let mut window: Vec<_> = (1..=2_000).map(|number| hit(number, 1, 0)).collect();
+        window.extend((2_001..=2_020).map(|number| hit(number, 2, 1)));
+        window.extend((10_001..=11_000).map(|number| hit(number, 0, 20 + number as u32 % 41)));
+        let kept = keeping.choose(&window, 10 * MILLISECOND, Instant::now());
+        assert_eq!(of_reason(&kept, Reason::Slow), (10_001..=11_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nothing_is_slow_by_less_than_samples_can_tell() {
+        let mut keeping = keeping(KeepingOptions { normal: 0, ..KeepingOptions::default() });
+        let class = keeping.class(&class());
+        let mut window: Vec<_> =
+            (1..=1_000).map(|number| SeenSpan { seen: Duration::ZERO, ..seen(number, class) }).collect();
+        window[7].seen = 9 * MILLISECOND;
+        window[8].seen = 10 * MILLISECOND;
+        let kept = keeping.choose(&window, 10 * MILLISECOND, Instant::now());
+        assert_eq!(of_reason(&kept, Reason::Slow), [9]);
     }
 }

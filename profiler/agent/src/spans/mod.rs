@@ -14,6 +14,7 @@ mod index;
 mod keep;
 pub mod otlp;
 mod pace;
+mod unseen;
 
 pub use children::children_time;
 pub use class::{Class, ClassId, Classes};

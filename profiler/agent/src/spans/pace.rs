@@ -27,24 +27,33 @@ pub struct Pace {
 }
 
 struct Recent {
-    now: DDSketch,
-    before: DDSketch,
+    now: Times,
+    before: Times,
+}
+
+/// The times of an epoch.
+struct Times {
+    told: DDSketch,
+    /// Spans that nobody saw, all shorter than those that were told.
+    unseen: u64,
+}
+
+impl Times {
+    fn new() -> Times {
+        Times { told: DDSketch::new(Config::new(ACCURACY, MOST_BINS, SHORTEST_NS)), unseen: 0 }
+    }
 }
 
 impl fmt::Debug for Recent {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} spans now and {} before", self.now.count(), self.before.count())
+        write!(out, "{} spans now and {} before", self.now.told.count(), self.before.told.count())
     }
 }
 
 impl Recent {
     fn new() -> Recent {
-        Recent { now: sketch(), before: sketch() }
+        Recent { now: Times::new(), before: Times::new() }
     }
-}
-
-fn sketch() -> DDSketch {
-    DDSketch::new(Config::new(ACCURACY, MOST_BINS, SHORTEST_NS))
 }
 
 impl Pace {
@@ -55,12 +64,21 @@ impl Pace {
 
     /// A span of this class took so long.
     pub fn observe(&mut self, class: ClassId, took: Duration, now: Instant) {
+        self.times(class, now).told.add(took.as_nanos() as f64);
+    }
+
+    /// So many more spans of this class there were, each shorter than those that were observed.
+    pub fn observe_unseen(&mut self, class: ClassId, number: u64, now: Instant) {
+        let unseen = &mut self.times(class, now).unseen;
+        *unseen = unseen.saturating_add(number);
+    }
+
+    fn times(&mut self, class: ClassId, now: Instant) -> &mut Times {
         self.turn(now);
         if self.recent.len() <= class.index() {
             self.recent.resize_with(class.index() + 1, || None);
         }
-        let recent = self.recent[class.index()].get_or_insert_with(|| Box::new(Recent::new()));
-        recent.now.add(took.as_nanos() as f64);
+        &mut self.recent[class.index()].get_or_insert_with(|| Box::new(Recent::new())).now
     }
 
     /// Begins a new epoch when it is time; classes of which nothing was heard for two are forgotten.
@@ -72,26 +90,30 @@ impl Pace {
         self.epoch = now;
         for entry in &mut self.recent {
             let Some(recent) = entry else { continue };
-            recent.before = std::mem::replace(&mut recent.now, sketch());
-            if epochs > 1 || recent.before.count() == 0 {
+            recent.before = std::mem::replace(&mut recent.now, Times::new());
+            if epochs > 1 || recent.before.told.count() == 0 {
                 *entry = None;
             }
         }
     }
 
-    /// From which time on a span of this class is slow: `None` until enough of them are known.
+    /// From which time on a span of this class is slow: `None` until enough of them are known, zero where most were unseen.
     ///
     /// That is the class's 99th percentile, but at least twice and at most four times its 90th. Where slow ones are a kind
     /// of their own, and not just the end of a tail, the cut then lies in the gap before them, be they half a percent of
     /// all or three; and where all are alike, the slower ones of them are not told as slow.
     pub fn slow_from(&self, class: ClassId) -> Option<Duration> {
         let recent = self.recent.get(class.index())?.as_deref()?;
-        let mut all = recent.now.clone();
-        all.merge(&recent.before).ok()?;
+        let mut all = recent.now.told.clone();
+        all.merge(&recent.before.told).ok()?;
         if all.count() < ENOUGH {
             return None;
         }
-        let quantile = |q| all.quantile(q).ok().flatten();
+        let (told, unseen) = (all.count() as f64, recent.now.unseen as f64 + recent.before.unseen as f64);
+        let quantile = |q: f64| match (q * (told + unseen) - unseen) / told {
+            rank if rank > 0.0 => all.quantile(rank).ok().flatten(),
+            _ => Some(0.0),
+        };
         let (p90, p99) = (quantile(0.9)?, quantile(0.99)?);
         Some(Duration::from_nanos(p99.clamp(2.0 * p90, 4.0 * p90) as u64))
     }
@@ -152,6 +174,24 @@ mod tests {
         }));
         let cut = pace.slow_from(class).expect("enough is known").as_secs_f64() * 1e3;
         assert!((2.9..3.1).contains(&cut), "{cut} ms");
+    }
+
+    #[test]
+    fn unseen_ones_are_the_shortest() {
+        // Half of those that were seen were slow, which is few of all.
+        let (mut pace, class) = pace_of((0..200).map(|number| if number % 2 == 0 { 50.0 } else { 1.0 }));
+        assert!(pace.slow_from(class).expect("enough is known") > Duration::from_millis(90));
+        let now = pace.epoch;
+        pace.observe_unseen(class, 700, now);
+        let cut = pace.slow_from(class).expect("enough is known").as_secs_f64() * 1e3;
+        assert!((90.0..110.0).contains(&cut), "one in nine was slow: {cut} ms");
+        pace.observe_unseen(class, 500, now);
+        let cut = pace.slow_from(class).expect("enough is known").as_secs_f64() * 1e3;
+        assert!((3.9..4.1).contains(&cut), "one in fourteen was slow: {cut} ms");
+        pace.observe_unseen(class, 19_000, now);
+        assert_eq!(pace.slow_from(class), Some(Duration::ZERO));
+        pace.observe_unseen(class, u64::MAX, now);
+        assert_eq!(pace.slow_from(class), Some(Duration::ZERO));
     }
 
     #[test]

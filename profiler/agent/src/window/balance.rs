@@ -45,11 +45,17 @@ pub(super) struct SpanSums {
 
 impl SpanSums {
     /// All kinds together, in nanoseconds.
-    pub(super) const fn seen(&self) -> u64 {
+    const fn seen(&self) -> u64 {
         self.waited + self.cpu
     }
 
-    fn samples(&self) -> u64 {
+    /// What it took at least, in nanoseconds: its waits, and the time between samples that hit it.
+    pub(super) fn at_least(&self, period: u64) -> u64 {
+        self.waited + self.samples().saturating_sub(1) * period
+    }
+
+    /// How many samples hit it.
+    pub(super) fn samples(&self) -> u64 {
         self.threads.iter().map(|(_, samples)| samples).sum()
     }
 

@@ -81,8 +81,8 @@ impl Renderer {
     ) -> Rendered {
         let mut weights = Weights::new(fold, period);
         let spans = balance::sums_by_span(fold, &weights);
-        let seen = seen_spans(fold, programs, &spans, keeping);
-        let kept = keeping.choose(&seen, Instant::now());
+        let seen = seen_spans(fold, programs, &spans, period, keeping);
+        let kept = keeping.choose(&seen, Duration::from_nanos(period), Instant::now());
         let settled = self.balance.settle(&spans, &kept, keeping, &mut weights);
         let mut writer = Writer {
             profile: Profile::default(),
@@ -159,22 +159,23 @@ fn object_address(programs: &Programs, place: Place) -> Option<(ObjectId, u64)> 
     Some((object, programs.address_in_object(module, place.address)?))
 }
 
-/// The window's spans, with what their threads' records said of them and the time seen of each.
+/// The window's spans, with what their threads' records said of them, how many samples hit each, and what it took at least.
+/// Waits are exact. Of running, what lies between two samples is certain: one alone says nothing of how long.
 fn seen_spans(
     fold: &Fold,
     programs: &Programs,
     spans: &HashMap<ActiveSpan, SpanSums>,
+    period: u64,
     keeping: &mut Keeping,
 ) -> Vec<SeenSpan> {
     let mut classes = attributes::Classes::new(fold, programs);
-    spans
-        .iter()
-        .map(|(span, sums)| SeenSpan {
-            span: *span,
-            class: classes.of(*span, keeping),
-            seen: Duration::from_nanos(sums.seen()),
-        })
-        .collect()
+    let seen = spans.iter().map(|(span, sums)| SeenSpan {
+        span: *span,
+        class: classes.of(*span, keeping),
+        seen: Duration::from_nanos(sums.at_least(period)),
+        samples: sums.samples(),
+    });
+    seen.collect()
 }
 
 struct Writer<'a> {

@@ -60,9 +60,14 @@ impl Window {
         let class = self.keeping.class(&Class::default());
         let seen: Vec<_> = sums
             .iter()
-            .map(|(span, sums)| SeenSpan { span: *span, class, seen: Duration::from_nanos(sums.seen()) })
+            .map(|(span, sums)| SeenSpan {
+                span: *span,
+                class,
+                seen: Duration::from_nanos(sums.seen()),
+                samples: sums.samples(),
+            })
             .collect();
-        let kept = self.keeping.choose(&seen, Instant::now());
+        let kept = self.keeping.choose(&seen, Duration::from_nanos(PERIOD), Instant::now());
         assert_eq!(kept.len(), self.spans.len());
         let mut settled = balance.settle(&sums, &kept, &self.keeping, &mut weights);
         settled.remainders.sort_by_key(|remainder| remainder.span);
