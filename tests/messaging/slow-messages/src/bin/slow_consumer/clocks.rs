@@ -29,14 +29,16 @@ pub(crate) struct Passed {
 }
 
 impl Clocks {
-    /// All at one moment: where the thread waited for a core between one and the other, they are read again.
+    /// All as they stood at the begin of the call. Where the thread had to wait for a core between one and the next, they are read
+    /// again; what has passed by then was a wait for a core, for reading them blocks on nothing.
     pub(crate) fn read() -> Self {
+        let begin = Instant::now();
         let mut before = run_queue();
         loop {
             let (wall, cpu) = (Instant::now(), cpu());
             let after = run_queue();
             if before == after {
-                return Self { wall, cpu, run_queue: after };
+                return Self { wall: begin, cpu, run_queue: after.saturating_sub(wall - begin) };
             }
             before = after;
         }
