@@ -48,6 +48,14 @@ function mainCause(row) {
   return row.cause + " · " + duration(row.share * sum(row.time)) + ", " + share(row.share, 1) + " of the time seen";
 }
 
+// Who ended most of the span's waits, and whom that one had waited for; each with the top of its stack.
+function wokenBy(row) {
+  if (!row.wokenBy.length) return null;
+  const link = ({ words, time, frames }, at) => element("div", {}, (at ? "who waited for " : "") + words + " · " + duration(time),
+    element("div", { class: "under", title: frames.join("\n") }, frames.map((frame) => fit(frame, 60) || frame.slice(0, 60)).join(" ← ")));
+  return element("div", {}, ...row.wokenBy.map(link));
+}
+
 function threadTitle(row) {
   return row.name || (row.id >= 0 ? "thread " + row.id : "thread without a name");
 }
@@ -63,7 +71,7 @@ function drawSelection(choice) {
   $("selection").hidden = !(span || thread);
   if (span) {
     $("flame-heading").textContent = "Where the time of “" + spanTitle(span) + "” went";
-    facts($("selection"), [["Span", span.id || "many, folded together"], ["Trace", span.trace], ["Destination", span.destination], ["Group", span.group], ["Operation", span.operation], ["Service", span.service], ["Threads", [...span.threads].join(", ")], ["Waited most for", span.wait], ["Main cause", mainCause(span), true]]);
+    facts($("selection"), [["Span", span.id || "many, folded together"], ["Trace", span.trace], ["Destination", span.destination], ["Group", span.group], ["Operation", span.operation], ["Service", span.service], ["Threads", [...span.threads].join(", ")], ["Waited most for", span.wait], ["Main cause", mainCause(span), true], ["Woken by", wokenBy(span), true]]);
   } else if (thread) {
     $("flame-heading").textContent = "Where the time of thread “" + threadTitle(thread) + "” went";
     facts($("selection"), [["Thread", thread.id >= 0 ? String(thread.id) : ""], ["Process", thread.pid >= 0 ? String(thread.pid) : ""], ["Service", thread.service]]);

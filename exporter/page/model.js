@@ -42,6 +42,7 @@ function decode(data) {
       key: id < 0 ? "folded-" + at : text(id), time: noTime(), threads: new Set(),
       kind: data.spans.kind[at], cause: text(data.spans.cause[at]), share: data.spans.share[at],
       wait: text(data.spans.wait[at]),
+      wokenBy: data.spans.woken_by[at].map(([words, time, frames]) => ({ words: text(words), time, frames: frames.map(text) })),
     })),
     threads: data.threads.name.map((name, at) => ({
       name: text(name), id: data.threads.id[at], pid: data.threads.pid[at], service: text(data.threads.service[at]),

@@ -9,6 +9,7 @@ impl Profile {
     /// comments are kept once each.
     pub fn absorb(&mut self, other: &Profile) {
         self.widen(other);
+        self.absorb_wakers(other);
         let modules: Vec<ModuleId> =
             other.modules().iter().map(|module| self.intern_module(module.clone())).collect();
         let locations: Vec<LocationId> = other

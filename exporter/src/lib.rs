@@ -28,10 +28,12 @@ pub mod stand_in;
 #[cfg(feature = "svg")]
 pub mod svg;
 pub mod waits;
+mod wakers;
 
 pub use cause::short_name;
 pub use filter::SampleFilter;
 pub use folded::{FoldedRoot, folded};
+pub use wakers::{Wakers, WokenBy};
 
 pub use profile::{
     Label, LabelSetId, LabelValue, Location, LocationId, Module, ModuleId, Profile, SampleKey, SampleKind,

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use spanprof_symbolizer::Frame;
 
+use crate::wakers::Wakers;
+
 /// A profile of one or more processes over one window of time.
 #[derive(Debug, Clone, Default)]
 pub struct Profile {
@@ -23,6 +25,8 @@ pub struct Profile {
     pub comments: Vec<String>,
     /// What is known of spans beside their samples. The page and summaries show it; pprof has no place for it.
     pub span_facts: HashMap<SpanIds, SpanFacts>,
+    /// Who made spans wait; no format but the page and the summary has it.
+    pub wakers: Wakers,
     modules: Interner<Module>,
     locations: Interner<Location>,
     stacks: Interner<Vec<LocationId>>,

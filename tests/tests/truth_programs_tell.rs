@@ -33,6 +33,15 @@ fn depth_is_as_asked_by_the_language_s_own_unwinder() {
 }
 
 #[test]
+fn in_a_convoy_each_waits_as_long_as_the_one_before_works() {
+    let truth = tell(env!("CARGO_BIN_EXE_truth_convoy"), &[]);
+    let wall = |thread: usize| number(&truth["threads"][thread]["wall_ns"]);
+    let rounds = number(&truth["threads"][0]["rounds"]);
+    assert!(rounds > 0 && wall(0) >= rounds * 60_000_000, "{truth}");
+    assert!(wall(1) >= wall(0) * 9 / 10 && wall(2) >= wall(0) * 9 / 10, "{truth}");
+}
+
+#[test]
 fn a_depth_that_cannot_be_had_is_wrong_usage() {
     let status = Command::new(env!("CARGO_BIN_EXE_truth_depth")).args(["--depth", "2"]).status().unwrap();
     assert_eq!(status.code(), Some(2));

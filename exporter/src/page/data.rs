@@ -109,6 +109,11 @@ impl Strings {
         })
     }
 
+    /// The text at a position; `None` for -1.
+    pub(super) fn text(&self, position: i64) -> Option<&str> {
+        self.values.get(usize::try_from(position).ok()?).map(String::as_str)
+    }
+
     /// Like [`Strings::position`], with -1 for no text and for an empty one.
     pub(super) fn optional(&mut self, text: Option<&str>) -> i64 {
         match text {

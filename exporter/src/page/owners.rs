@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::data::{Strings, position_of};
 use crate::analysis::group;
 use crate::waits::Wait;
-use crate::{LabelSetId, LabelValue, Profile, label};
+use crate::{LabelSetId, LabelValue, Profile, WokenBy, label};
 
 /// One entry per span, or per set of spans that were folded together. Where a column says nothing
 /// else it holds positions in the page's strings; -1 where unknown.
@@ -32,6 +32,30 @@ pub(super) struct SpanTable {
     share: Vec<f64>,
     /// What was waited for the longest; -1 where nothing was.
     wait: Vec<i64>,
+    /// Who ended most of its waits, then who had made that one wait, and so on: words, nanoseconds, frames leaf first.
+    woken_by: Vec<Vec<(i64, u64, Vec<u32>)>>,
+}
+
+/// Frames of a waker that the page gets, from the leaf.
+const WAKER_FRAMES: usize = 8;
+
+impl SpanTable {
+    fn chains(&self, profile: &Profile, strings: &mut Strings) -> Vec<Vec<(i64, u64, Vec<u32>)>> {
+        let mut chains = Vec::with_capacity(self.span_id.len());
+        for (trace_id, span_id) in self.trace_id.iter().zip(&self.span_id) {
+            let chain = match strings.text(*span_id) {
+                Some(span_id) => profile.wakers.of(strings.text(*trace_id), span_id),
+                None => &[],
+            };
+            let link = |link: &WokenBy| {
+                let frames = link.frames.iter().take(WAKER_FRAMES);
+                let frames = frames.map(|frame| strings.position(frame)).collect();
+                (strings.optional(Some(&link.words())), link.nanoseconds, frames)
+            };
+            chains.push(chain.iter().map(link).collect());
+        }
+        chains
+    }
 }
 
 /// One entry per thread; `name` and `service` are positions in the page's strings, -1 where unknown.
@@ -97,6 +121,7 @@ impl Owners {
             self.spans.share[at] = group.main_share;
             self.spans.wait[at] = strings.optional(group.main_wait.map(Wait::as_str));
         }
+        self.spans.woken_by = self.spans.chains(profile, strings);
         (self.spans, self.threads)
     }
 

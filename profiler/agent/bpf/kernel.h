@@ -76,6 +76,7 @@ struct sched_entity {
 
 struct task_struct {
 	unsigned int __state;
+	void *stack;
 	unsigned int flags;
 	struct sched_entity se;
 	int pid;
@@ -110,5 +111,6 @@ struct bpf_iter__task {
 #define TASK_RUNNING 0
 #define TASK_DEAD 0x80
 #define PF_EXITING 0x4
+#define PF_KTHREAD 0x200000
 
 #endif

@@ -33,6 +33,12 @@ struct settings {
 	u64 record_interval;
 	/* ... with this much of that time saved up, for bursts. */
 	u64 record_burst;
+	/* Who ended a wait is told if it was at least this long ... */
+	u64 waker_above;
+	/* ... once per CPU and this time on the average ... */
+	u64 waker_interval;
+	/* ... with this much of that time saved up, for bursts. */
+	u64 waker_burst;
 	/* Changes whenever any target's mappings or context slot changed. */
 	u32 version;
 	/* The last generation given out to a set of mappings. */
@@ -161,6 +167,7 @@ enum record_kind {
 	RECORD_FORK = 5,
 	RECORD_EXEC = 6,
 	RECORD_EXIT = 7,
+	RECORD_WOKEN = 8,
 };
 
 enum walk_end {
@@ -209,6 +216,28 @@ struct evicted_record {
 	struct entry entry;
 };
 
+/* The end of a long wait within a span, and who ended it. */
+struct woken_record {
+	u32 kind;
+	u32 tgid;
+	u32 tid;
+	/* 1 if an interrupt did it: then nothing of the waker counts. */
+	u32 interrupt;
+	u64 begin;
+	u64 end;
+	/* Where the thread was blocked, and under which span. */
+	u64 stack;
+	u64 span;
+	u64 trace[2];
+	u32 waker_tgid;
+	u32 waker_tid;
+	/* 0 if the waker is no target. */
+	u64 waker_stack;
+	u64 waker_span;
+	u64 waker_trace[2];
+	char comm[16];
+};
+
 struct span_record {
 	u32 kind;
 	u32 tgid;
@@ -253,13 +282,14 @@ enum counter {
 	COUNT_WALKS,
 	COUNT_WALKS_SKIPPED,
 	COUNT_MISSED_SWITCHES,
+	COUNT_WAKERS_NOT_TAKEN,
 	/* COUNT_WALK_ENDS + enum walk_end */
 	COUNT_WALK_ENDS = 16,
 	COUNTERS = 32,
 };
 
 /* The twins in layout.rs are pinned to the same numbers. */
-_Static_assert(sizeof(struct settings) == 568, "settings");
+_Static_assert(sizeof(struct settings) == 592, "settings");
 _Static_assert(sizeof(struct target) == 40, "target");
 _Static_assert(sizeof(struct mapping) == 32, "mapping");
 _Static_assert(sizeof(struct entry) == 64, "entry");
@@ -269,6 +299,7 @@ _Static_assert(__builtin_offsetof(struct thread, entries) == 384, "thread.entrie
 _Static_assert(sizeof(struct stack_record) == 32 + MAX_KERNEL_FRAMES * 8 + MAX_FRAMES * 8, "stack_record");
 _Static_assert(sizeof(struct sample_record) == 56, "sample_record");
 _Static_assert(sizeof(struct evicted_record) == 80, "evicted_record");
+_Static_assert(sizeof(struct woken_record) == 120, "woken_record");
 _Static_assert(sizeof(struct span_record) == 296, "span_record");
 _Static_assert(sizeof(struct visit_record) == 48, "visit_record");
 _Static_assert(sizeof(struct life_record) == 24, "life_record");

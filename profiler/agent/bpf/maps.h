@@ -71,6 +71,8 @@ struct {
 
 struct scratch {
 	u64 window[128];
+	/* Up to when this CPU's records of wake-ups are paid for. */
+	u64 wakers;
 	struct stack_record record;
 };
 

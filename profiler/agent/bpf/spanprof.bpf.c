@@ -6,6 +6,7 @@
 #include "stacks.h"
 #include "threads.h"
 #include "unwind.h"
+#include "wakers.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -126,20 +127,6 @@ INLINE void begin_running(struct thread *thread, u64 ran, u64 now)
 	thread->in = now;
 }
 
-/* A thread met for the first time while it runs has run since its process was taken on, and one met
- * when it starts to run had not: otherwise its switches would have been seen. */
-INLINE void met_running(struct thread *thread, const struct task_struct *task)
-{
-	thread->in = thread->since;
-	thread->exec_runtime = task->se.sum_exec_runtime;
-}
-
-INLINE void met_waiting(struct thread *thread, const struct task_struct *task)
-{
-	thread->out = thread->since;
-	thread->exec_runtime = task->se.sum_exec_runtime;
-}
-
 /* A switch can go unseen: the kernel runs no program in the context of some tasks, and none within itself. The kernel's
  * own CPU clock then tells how long the thread has run. Here, the switch to it went unseen. */
 INLINE void began_unseen(struct thread *thread, u64 ran, u64 now)
@@ -252,8 +239,12 @@ int on_waking(u64 *ctx)
 	struct thread *thread = find_thread(task->pid);
 	if (thread) {
 		/* Of one that seems to run, the latest: its switch may have gone unseen. */
-		if (!thread->out || !thread->wake)
-			thread->wake = bpf_ktime_get_ns();
+		if (thread->out && thread->wake)
+			return 0;
+		u64 now = bpf_ktime_get_ns();
+		thread->wake = now;
+		if (thread->out)
+			tell_waker(ctx, s, thread, now);
 		return 0;
 	}
 	bool new_thread;

@@ -81,6 +81,20 @@ INLINE struct thread *thread_of(const struct task_struct *task, u32 tgid, bool *
 	return claim_thread(tid, target, tgid, s->version);
 }
 
+/* A thread met for the first time while it runs has run since its process was taken on, and one met
+ * when it starts to run had not: otherwise its switches would have been seen. */
+INLINE void met_running(struct thread *thread, const struct task_struct *task)
+{
+	thread->in = thread->since;
+	thread->exec_runtime = task->se.sum_exec_runtime;
+}
+
+INLINE void met_waiting(struct thread *thread, const struct task_struct *task)
+{
+	thread->out = thread->since;
+	thread->exec_runtime = task->se.sum_exec_runtime;
+}
+
 INLINE void remember_name(struct thread *thread, struct task_struct *task)
 {
 	bpf_probe_read_kernel(thread->comm, sizeof(thread->comm), &task->comm);

@@ -267,6 +267,7 @@ impl Recorder {
         for (cause, number) in [
             (loss::SPANS_FOLDED, rendered.spans_folded),
             ("stacks_missing", rendered.stacks_missing),
+            ("wakers_not_taken", self.fold.wake_ups.dropped),
             ("cpu_ns_between_samples", rendered.cpu_unsampled),
             (loss::STACKS_TRUNCATED, std::mem::take(&mut self.stacks_truncated)),
         ] {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::WalkEnd;
-use spanprof_exporter::{Profile, analysis};
+use spanprof_exporter::{Profile, WokenBy, analysis};
 
 /// What happened in one window of a capture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -143,12 +143,19 @@ pub struct SpanTime {
     /// What it waited for the longest, by the values of the label `wait`; left out where it never waited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub main_wait: Option<String>,
+    /// Who ended most of its long waits, then who had made that one wait meanwhile, and so on.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub woken_by: Vec<WokenBy>,
 }
 
 impl SpanTime {
     /// The spans of a profile with the most time, at most so many.
     pub fn slowest(profile: &Profile, limit: usize) -> Vec<SpanTime> {
-        analysis::spans(profile).into_iter().take(limit).map(SpanTime::from).collect()
+        let with_wakers = |span: analysis::SpanTime| SpanTime {
+            woken_by: profile.wakers.of(span.trace_id.as_deref(), &span.span_id).to_vec(),
+            ..SpanTime::from(span)
+        };
+        analysis::spans(profile).into_iter().take(limit).map(with_wakers).collect()
     }
 }
 
@@ -172,6 +179,7 @@ impl From<analysis::SpanTime> for SpanTime {
             main_cause: span.main_cause,
             main_share: span.main_share,
             main_wait: span.main_wait.map(|wait| wait.as_str().to_owned()),
+            woken_by: Vec::new(),
         }
     }
 }
@@ -241,6 +249,7 @@ pub mod loss {
             "stack_unreadable" => "stacks lay in memory that could not be read",
             "too_deep" => "stacks were deeper than 1,024 frames",
             "stuck" => "stacks led nowhere",
+            "wakers_not_taken" => "waits came without who ended them",
             "stacks_lost" => "stacks had no room in the buffer",
             "stacks_missing" => "stacks never arrived: their time stands under one frame",
             "stacks_not_walked" => "waits were not worth a stack of their own",

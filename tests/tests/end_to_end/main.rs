@@ -25,3 +25,4 @@ mod stacks;
 mod tags;
 mod time_adds_up;
 mod truth;
+mod wakers;

@@ -116,6 +116,23 @@ pub enum Event {
         /// How many times.
         count: u64,
     },
+    /// A long wait within a span ended, and who ended it. Its time is in [`Event::Waited`].
+    Woken {
+        /// The blocked thread's process.
+        process: ProcessId,
+        /// The blocked thread.
+        thread: ThreadId,
+        /// What it worked on.
+        span: ActiveSpan,
+        /// Where it was blocked.
+        stack: Option<StackHash>,
+        /// When it left the CPU.
+        begin: u64,
+        /// When it was woken.
+        end: u64,
+        /// Who did it.
+        waker: Waker,
+    },
     /// A thread was there; the exact sum of what it ran since the last such event, maybe 0.
     Ran {
         /// Its process.
@@ -160,6 +177,26 @@ pub enum Event {
         thread: ThreadId,
         /// Whether it was the process's last.
         last: bool,
+    },
+}
+
+/// Who ended a wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waker {
+    /// A timer or a device.
+    Interrupt,
+    /// A thread, of a target or not.
+    Thread {
+        /// Its process.
+        process: ProcessId,
+        /// The thread.
+        thread: ThreadId,
+        /// What the thread is called (`comm`).
+        name: String,
+        /// What it worked on; `None` also where it is no target.
+        span: Option<ActiveSpan>,
+        /// Where it was; `None` where it is no target.
+        stack: Option<StackHash>,
     },
 }
 

@@ -26,6 +26,7 @@ mod show;
 mod stdout;
 mod table;
 mod units;
+mod waits;
 mod words;
 
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ use spanprof_exporter::{FoldedRoot, Profile, SampleFilter, SampleKind, analysis,
 use super::exit::{Exit, Failure};
 use super::table::Table;
 use super::units::nanoseconds;
+use super::waits::Waits;
 use super::{Outcome, recording_file, stdout};
 
 /// Show a recording in the terminal
@@ -114,10 +115,15 @@ pub(super) fn run(arguments: &ShowArguments) -> Outcome {
         stdout::write(&folded(&profile, kind, &filter, FoldedRoot::ServiceIfSeveral))?;
         return Ok(Exit::Done);
     }
-    let listing = Listing::new(arguments, &profile, &filter);
+    let mut listing = Listing::new(arguments, &profile, &filter);
+    let waits = Waits::beside(&arguments.file);
+    waits.add_to(&mut listing.json);
     match arguments.json {
         true => stdout::write_json(&listing.json)?,
-        false => stdout::write(&listing.text())?,
+        false => {
+            let chain = filter.span_id.as_deref().map(|span| waits.lines(span)).unwrap_or_default();
+            stdout::write(&(listing.text() + &chain))?;
+        }
     }
     Ok(Exit::Done)
 }

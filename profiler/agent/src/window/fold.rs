@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::capture::{ActiveSpan, Event, ProcessId, StackHash, ThreadId, WalkEnd};
+use crate::capture::{self, ActiveSpan, Event, ProcessId, StackHash, ThreadId, WalkEnd};
 
 use super::programs::{Place, Programs};
+use super::wakers::{WakeUp, WakeUps, Waker};
 
 /// Distinct sums kept per window; beyond it, spans of new ones are given up and counted.
 const MAX_SUMS: usize = 1 << 20;
@@ -80,6 +81,8 @@ pub struct Fold {
     pub stacks: HashMap<StackHash, PlacedStack>,
     /// The raw attributes of spans, by span, with the process whose key map they use.
     pub attributes: HashMap<ActiveSpan, (ProcessId, Vec<u8>)>,
+    /// Who ended long waits within spans.
+    pub wake_ups: WakeUps,
     /// Sums whose span was given up for want of room.
     pub spans_folded: u64,
     /// On-CPU samples in this window.
@@ -106,6 +109,16 @@ impl Fold {
                 sums.off_cpu += off_cpu;
                 sums.run_queue += run_queue;
                 sums.blocks += count;
+            }
+            Event::Woken { process, thread, span, begin, end, waker, .. } => {
+                let (waker, name, stack) = match waker {
+                    capture::Waker::Interrupt => (Waker::Interrupt, String::new(), None),
+                    capture::Waker::Thread { process, thread, name, span, stack } => {
+                        (Waker::Thread(ThreadKey { process, thread }, span), name, stack)
+                    }
+                };
+                let thread = ThreadKey { process, thread };
+                self.wake_ups.add(WakeUp { thread, span, begin, end, waker, stack, name });
             }
             Event::Ran { process, thread, cpu, name, since, until } => {
                 let sums = self
@@ -148,6 +161,7 @@ impl Fold {
         self.sums.clear();
         self.threads.clear();
         self.attributes.clear();
+        self.wake_ups.clear();
         self.spans_folded = 0;
         self.samples = 0;
         self.window += 1;

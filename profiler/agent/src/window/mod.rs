@@ -9,8 +9,9 @@ mod balance;
 mod fold;
 mod programs;
 mod render;
-mod weights;
 mod waits;
+mod wakers;
+mod weights;
 
 pub use fold::{Fold, Sums, ThreadKey};
 pub use programs::{ModuleId, Place, Program, Programs, ScanError, Scanned};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use spanprof_exporter::idle::{BLOCKED_BEFORE_CAPTURE, WAITING_WITHOUT_SPAN};
 use spanprof_exporter::{
     Label, LabelSetId, Location, LocationId, Module, ModuleId as ProfileModuleId, Profile, SampleKey,
-    SampleKind, SpanFacts, SpanIds, StackId, label,
+    SampleKind, SpanFacts, SpanIds, StackId, WokenBy, label,
 };
 use spanprof_symbolizer::{Frame, FrameKind, Symbolizer};
 
@@ -16,8 +16,9 @@ use super::attributes;
 use super::balance::{self, Balance, Remainder, SpanSums, Told};
 use super::fold::{Fold, FoldKey, PlacedStack, Sums, ThreadKey};
 use super::programs::{ModuleId, ObjectId, Place, Programs};
-use super::weights::Weights;
 use super::waits::{Waits, processes_with_spans};
+use super::wakers::{Chains, Link, Waker};
+use super::weights::Weights;
 use crate::capture::{ActiveSpan, ProcessId, StackHash, WalkEnd};
 use crate::spans::{Keeping, Kept, Reason, SeenSpan};
 
@@ -84,9 +85,10 @@ impl Renderer {
         let seen = seen_spans(fold, programs, &spans, period, keeping);
         let kept = keeping.choose(&seen, Duration::from_nanos(period), Instant::now());
         let settled = self.balance.settle(&spans, &kept, keeping, &mut weights);
+        let chains = chains(fold, &kept);
         let mut writer = Writer {
             profile: Profile::default(),
-            names: self.name_addresses(fold, programs),
+            names: self.name_addresses(fold, programs, &chains),
             fold,
             programs,
             kept: &kept,
@@ -113,6 +115,7 @@ impl Renderer {
             writer.write_remainder(remainder);
         }
         writer.profile.span_facts = settled.told.into_iter().map(|(span, told)| facts(span, told)).collect();
+        writer.write_wakers(&chains);
         Rendered {
             spans_folded: fold.spans_folded + writer.folded.len() as u64,
             stacks_missing: writer.stacks_missing,
@@ -122,10 +125,17 @@ impl Renderer {
     }
 
     /// Names every address of every stack that the window used, one batch per object.
-    fn name_addresses(&mut self, fold: &Fold, programs: &Programs) -> Names {
+    fn name_addresses(
+        &mut self,
+        fold: &Fold,
+        programs: &Programs,
+        chains: &[(ActiveSpan, Vec<Link>)],
+    ) -> Names {
         let mut wanted: BTreeMap<ObjectId, BTreeSet<u64>> = BTreeMap::new();
         let mut kernel: BTreeSet<u64> = BTreeSet::new();
-        let used: HashSet<StackHash> = fold.sums.keys().filter_map(|key| key.stack).collect();
+        let of_wakers = chains.iter().flat_map(|(_, links)| links).filter_map(|link| link.stack);
+        let used: HashSet<StackHash> =
+            fold.sums.keys().filter_map(|key| key.stack).chain(of_wakers).collect();
         for stack in used.iter().filter_map(|stack| fold.stacks.get(stack)) {
             kernel.extend(&stack.kernel);
             for place in &stack.user {
@@ -145,6 +155,13 @@ impl Renderer {
         names.kernel.extend(kernel.into_iter().zip(frames));
         names
     }
+}
+
+/// Who made the spans wait that keep their ids, as far as it was told.
+fn chains(fold: &Fold, kept: &HashMap<ActiveSpan, Kept>) -> Vec<(ActiveSpan, Vec<Link>)> {
+    let chains = Chains::new(&fold.wake_ups);
+    let with_links = kept.keys().map(|span| (*span, chains.of(*span)));
+    with_links.filter(|(_, links)| !links.is_empty()).collect()
 }
 
 #[derive(Default)]
@@ -224,6 +241,33 @@ impl Writer<'_> {
         let note = if remainder.kind == SampleKind::Suspended { ON_NO_THREAD } else { NOT_SEEN };
         let stack = self.note_stack(note);
         self.profile.add(SampleKey { stack, labels, kind: remainder.kind }, remainder.nanoseconds, 1);
+    }
+
+    fn write_wakers(&mut self, chains: &[(ActiveSpan, Vec<Link>)]) {
+        for (span, links) in chains {
+            let chain = links.iter().map(|link| self.woken_by(link)).collect();
+            self.profile.wakers.insert(&hex(&span.trace_id), &hex(&span.span_id), chain);
+        }
+    }
+
+    fn woken_by(&self, link: &Link) -> WokenBy {
+        let Waker::Thread(ThreadKey { process, thread }, span) = link.waker else {
+            return WokenBy::interrupt(link.nanoseconds);
+        };
+        let placed = link.stack.and_then(|stack| self.fold.stacks.get(&stack));
+        let frames: Vec<Frame> = placed
+            .iter()
+            .flat_map(|placed| &placed.user)
+            .filter_map(|place| self.names.user.get(&object_address(self.programs, *place)?))
+            .flatten()
+            .cloned()
+            .collect();
+        WokenBy {
+            service: self.programs.program(process).map(|program| program.service.clone()),
+            trace_id: span.map(|span| hex(&span.trace_id)),
+            span_id: span.map(|span| hex(&span.span_id)),
+            ..WokenBy::thread(link.nanoseconds, process, thread, &link.name, &frames)
+        }
     }
 
     fn labels(&mut self, thread: ThreadKey, span: Option<ActiveSpan>) -> LabelSetId {

@@ -201,8 +201,13 @@ pub(super) fn active_span(span: u64, trace: [u64; 2]) -> Option<ActiveSpan> {
 }
 
 fn name_of(thread: &Thread) -> String {
-    let end = thread.comm.iter().position(|byte| *byte == 0).unwrap_or(thread.comm.len());
-    String::from_utf8_lossy(&thread.comm[..end]).into_owned()
+    text_of(&thread.comm)
+}
+
+/// A thread's name as the kernel keeps it: up to the first zero byte.
+pub(super) fn text_of(comm: &[u8; 16]) -> String {
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..end]).into_owned()
 }
 
 #[cfg(test)]

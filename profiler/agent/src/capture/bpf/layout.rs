@@ -25,10 +25,11 @@ pub(super) const RECORD_SPAN: u32 = 4;
 pub(super) const RECORD_FORK: u32 = 5;
 pub(super) const RECORD_EXEC: u32 = 6;
 pub(super) const RECORD_EXIT: u32 = 7;
+pub(super) const RECORD_WOKEN: u32 = 8;
 
 pub(super) const COUNT_WALK_ENDS: usize = 16;
 /// Positions of the counters and their names in `summary.json`.
-pub(super) const COUNTER_NAMES: [(usize, &str); 13] = [
+pub(super) const COUNTER_NAMES: [(usize, &str); 14] = [
     (0, "samples"),
     (1, "samples_lost"),
     (2, "stacks_lost"),
@@ -42,6 +43,7 @@ pub(super) const COUNTER_NAMES: [(usize, &str); 13] = [
     (10, "stacks_walked"),
     (11, "stacks_not_walked"),
     (12, "switches_missed"),
+    (13, "wakers_not_taken"),
 ];
 
 /// Plain data that the kernel side shares: any bit pattern is a value.
@@ -59,6 +61,9 @@ pub(super) struct Settings {
     pub(super) fold_below: u64,
     pub(super) record_interval: u64,
     pub(super) record_burst: u64,
+    pub(super) waker_above: u64,
+    pub(super) waker_interval: u64,
+    pub(super) waker_burst: u64,
     pub(super) version: u32,
     pub(super) generation: u32,
     pub(super) flags: u32,
@@ -186,6 +191,26 @@ pub(super) struct EvictedRecord {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
+pub(super) struct WokenRecord {
+    pub(super) kind: u32,
+    pub(super) tgid: u32,
+    pub(super) tid: u32,
+    pub(super) interrupt: u32,
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    pub(super) stack: u64,
+    pub(super) span: u64,
+    pub(super) trace: [u64; 2],
+    pub(super) waker_tgid: u32,
+    pub(super) waker_tid: u32,
+    pub(super) waker_stack: u64,
+    pub(super) waker_span: u64,
+    pub(super) waker_trace: [u64; 2],
+    pub(super) comm: [u8; 16],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub(super) struct SpanRecord {
     pub(super) kind: u32,
     pub(super) tgid: u32,
@@ -226,7 +251,7 @@ macro_rules! shared {
 }
 
 shared!(u32, u64, Settings, Target, Mapping, Block, Entry, Thread);
-shared!(StackHeader, SampleRecord, EvictedRecord, SpanRecord, LifeRecord, VisitRecord);
+shared!(StackHeader, SampleRecord, EvictedRecord, WokenRecord, SpanRecord, LifeRecord, VisitRecord);
 
 // SAFETY: as above; aya asks for the same promise to put a value into a map.
 unsafe impl aya::Pod for Target {}
@@ -239,7 +264,7 @@ mod tests {
     /// The numbers of `layout.h`'s static assertions.
     #[test]
     fn sizes_and_offsets_are_those_of_the_kernel_side() {
-        assert_eq!(size_of::<Settings>(), 568);
+        assert_eq!(size_of::<Settings>(), 592);
         assert_eq!(size_of::<Target>(), 40);
         assert_eq!(size_of::<Mapping>(), 32);
         assert_eq!(size_of::<Entry>(), 64);
@@ -249,6 +274,7 @@ mod tests {
         assert_eq!(size_of::<StackHeader>(), 32);
         assert_eq!(size_of::<SampleRecord>(), 56);
         assert_eq!(size_of::<EvictedRecord>(), 80);
+        assert_eq!(size_of::<WokenRecord>(), 120);
         assert_eq!(size_of::<SpanRecord>(), 296);
         assert_eq!(size_of::<LifeRecord>(), 24);
         assert_eq!(size_of::<VisitRecord>(), 48);

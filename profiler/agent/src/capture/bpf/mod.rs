@@ -50,6 +50,14 @@ const RECORD_INTERVAL: Duration = Duration::from_micros(50);
 /// ... and has spent what it had saved up: 100 of them.
 const RECORD_BURST: Duration = Duration::from_micros(5_000);
 
+/// Who ended a wait is asked of waits within a span that are at least this long: slow messages wait long, and short waits
+/// are told by their stacks ...
+const WAKER_ABOVE: Duration = Duration::from_millis(1);
+/// ... once per CPU and this time on the average, each at the price of a walk ...
+const WAKER_INTERVAL: Duration = Duration::from_micros(200);
+/// ... with 1,000 of them saved up, as one thread can wake many.
+const WAKER_BURST: Duration = Duration::from_millis(200);
+
 /// After so many processes have gone, the filter is rebuilt; it has 4,096 bits.
 const MAX_STALE_BITS: usize = 256;
 
@@ -151,6 +159,9 @@ impl BpfCapture {
         initial.fold_below = FOLD_BELOW.as_nanos() as u64;
         initial.record_interval = RECORD_INTERVAL.as_nanos() as u64;
         initial.record_burst = RECORD_BURST.as_nanos() as u64;
+        initial.waker_above = WAKER_ABOVE.as_nanos() as u64;
+        initial.waker_interval = WAKER_INTERVAL.as_nanos() as u64;
+        initial.waker_burst = WAKER_BURST.as_nanos() as u64;
         initial.version = 1;
         initial.flags = if options.kernel_stacks { layout::SETTING_KERNEL_STACKS } else { 0 };
         settings.write(0, initial);

@@ -1,10 +1,11 @@
 //! Takes the records of the ring apart.
 
-use super::accounts::{Accounts, active_span};
+use super::accounts::{Accounts, active_span, text_of};
 use super::layout::{
     self, ATTRIBUTE_BYTES, EvictedRecord, LifeRecord, SampleRecord, Shared, SpanRecord, StackHeader,
+    WokenRecord,
 };
-use crate::capture::{Event, StackHash, ThreadId, WalkEnd};
+use crate::capture::{Event, StackHash, ThreadId, Waker, WalkEnd};
 
 /// Takes one record of the ring apart. Anything malformed is skipped: it can only come from an object
 /// that does not belong to this program.
@@ -31,6 +32,11 @@ pub(super) fn decode(
             let Some(evicted) = parse::<EvictedRecord>(bytes) else { return };
             accounts.evicted(evicted.tgid, evicted.tid, evicted.position as usize, &evicted.entry, report);
         }
+        layout::RECORD_WOKEN => {
+            if let Some(woken) = parse::<WokenRecord>(bytes).and_then(|record| woken(&record)) {
+                report(woken);
+            }
+        }
         layout::RECORD_SPAN => {
             let Some(record) = parse::<SpanRecord>(bytes) else { return };
             let length = (record.attribute_bytes as usize).min(ATTRIBUTE_BYTES);
@@ -52,6 +58,29 @@ pub(super) fn decode(
         }
         _ => {}
     }
+}
+
+fn woken(record: &WokenRecord) -> Option<Event> {
+    let place = |hash: u64| (hash != 0).then_some(StackHash(hash));
+    let waker = match record.interrupt {
+        0 => Waker::Thread {
+            process: record.waker_tgid,
+            thread: record.waker_tid,
+            name: text_of(&record.comm),
+            span: active_span(record.waker_span, record.waker_trace),
+            stack: place(record.waker_stack),
+        },
+        _ => Waker::Interrupt,
+    };
+    Some(Event::Woken {
+        process: record.tgid,
+        thread: record.tid,
+        span: active_span(record.span, record.trace)?,
+        stack: place(record.stack),
+        begin: record.begin,
+        end: record.end,
+        waker,
+    })
 }
 
 fn report_stack(bytes: &[u8], report: &mut dyn FnMut(Event)) {

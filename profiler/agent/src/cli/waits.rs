@@ -1,0 +1,112 @@
+//! Who made a recording's spans wait, for `show`: pprof has no place for it, `summary.json` beside it has.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+use spanprof_exporter::WokenBy;
+
+use super::units::nanoseconds;
+use crate::summary::{SpanTime, Summary};
+
+/// The largest summary that is read.
+const MAX_SUMMARY: u64 = 64 << 20;
+/// Frames of a waker that are shown, from the leaf.
+const SHOWN_FRAMES: usize = 8;
+
+/// The chains of a recording's spans.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    spans: Vec<SpanTime>,
+}
+
+impl Waits {
+    /// Reads the summary in the directory of a recording. Of any other file, and where there is none that can be read,
+    /// nothing is known.
+    pub(super) fn beside(file: &Path) -> Waits {
+        let summary = || -> Option<Summary> {
+            let mut bytes = Vec::new();
+            let file = File::open(file.join("summary.json")).ok()?;
+            file.take(MAX_SUMMARY).read_to_end(&mut bytes).ok()?;
+            serde_json::from_slice(&bytes).ok()
+        };
+        match file.is_dir() {
+            true => Waits { spans: summary().unwrap_or_default().spans },
+            false => Waits::default(),
+        }
+    }
+
+    /// Puts each span's chain into its row.
+    pub(super) fn add_to(&self, rows: &mut Value) {
+        for row in rows.as_array_mut().into_iter().flatten() {
+            let (trace, span) = (row["trace_id"].as_str(), row["span_id"].as_str());
+            let known = self
+                .spans
+                .iter()
+                .find(|known| Some(known.span_id.as_str()) == span && known.trace_id.as_deref() == trace);
+            let chain = known.map(|span| span.woken_by.as_slice()).filter(|chain| !chain.is_empty());
+            if let Some(Ok(chain)) = chain.map(serde_json::to_value) {
+                row["woken_by"] = chain;
+            }
+        }
+    }
+
+    /// The chain of a span as lines; none where nothing is known.
+    pub(super) fn lines(&self, span_id: &str) -> String {
+        let span = self.spans.iter().find(|span| span.span_id == span_id);
+        let mut text = String::new();
+        for (position, link) in span.iter().flat_map(|span| &span.woken_by).enumerate() {
+            text.push_str(&line(position, link));
+        }
+        text
+    }
+}
+
+fn line(position: usize, link: &WokenBy) -> String {
+    let begin = match position {
+        0 => "\nwoken by ",
+        _ => "who waited for ",
+    };
+    let mut text = format!("{begin}{}, {}\n", link.words(), nanoseconds(link.nanoseconds));
+    for frame in link.frames.iter().take(SHOWN_FRAMES) {
+        text.push_str(&format!("    {frame}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn waits() -> Waits {
+        let by = |nanoseconds, cause: &str, span: &str| WokenBy {
+            nanoseconds,
+            cause: cause.into(),
+            span_id: Some(span.into()),
+            frames: vec!["unlock".into(), "orders::release".into()],
+            ..WokenBy::default()
+        };
+        let woken_by = vec![by(5_000_000, "b in orders::release", "2"), WokenBy::interrupt(4_000_000)];
+        Waits { spans: vec![SpanTime { span_id: "1".into(), woken_by, ..SpanTime::default() }] }
+    }
+
+    #[test]
+    fn a_chain_is_read_from_the_top() {
+        let lines = waits().lines("1");
+        let expected = "\nwoken by b in orders::release (span 2), 5.0 ms\n    unlock\n    orders::release\n\
+                        who waited for a timer or a device, 4.0 ms\n";
+        assert_eq!(lines, expected);
+        assert_eq!(waits().lines("2"), "");
+    }
+
+    #[test]
+    fn rows_of_known_spans_have_their_chain() {
+        let mut rows = json!([{"trace_id": null, "span_id": "1"}, {"trace_id": null, "span_id": "9"}]);
+        waits().add_to(&mut rows);
+        assert_eq!(rows[0]["woken_by"][0]["span_id"], "2");
+        assert!(rows[1].get("woken_by").is_none());
+    }
+}
