@@ -58,23 +58,20 @@ impl Intake {
     /// # Errors
     /// When it can't be read, or there is no room to hand it on.
     pub fn take(&self, request: &Bytes) -> Result<(), Refusal> {
-        let mut read = Vec::new();
-        if let Err(malformed) = spans(request, |span| read.push(span)) {
+        // Read twice, as sixty thousand spans of a stranger are 120 kB here, and 15 MB side by side.
+        let number = spans(request, drop).inspect_err(|_| {
             self.malformed.fetch_add(1, Ordering::Relaxed);
-            return Err(malformed.into());
-        }
+        })?;
         if let Some(spool) = &self.spool
             && !spool.push(request.clone())
         {
             return Err(self.sent_away());
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.spans.fetch_add(read.len() as u64, Ordering::Relaxed);
+        self.spans.fetch_add(number as u64, Ordering::Relaxed);
         let now = Instant::now();
         let mut keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-        for span in read {
-            keeping.finish(span, now);
-        }
+        spans(request, |span| keeping.finish(span, now))?;
         Ok(())
     }
 
