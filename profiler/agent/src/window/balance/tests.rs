@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::fold::{FoldKey, Sums, ThreadSums};
+use super::super::fold::{FoldKey, Sums};
 use super::*;
 use crate::spans::{Class, FinishedSpan, IndexLimits, KeepingOptions, Messaging, SeenSpan, SpanKind};
 
