@@ -99,6 +99,10 @@ pub struct SpanFacts {
     /// In which at least one of its children in the same service was open, in nanoseconds: their samples have their
     /// own ids.
     pub children_ns: u64,
+    /// How many messages came in one poll with the one that it processes; 0 where no such poll is known.
+    pub batch_size: u32,
+    /// How long neighbours of that poll were processed before it, in nanoseconds.
+    pub head_of_line_ns: u64,
 }
 
 /// A part of an object file that was mapped as code.
@@ -161,6 +165,8 @@ pub mod label {
     pub const PID: &str = "pid";
     /// Why the span keeps its ids, where it is not a normal one: `slow` or `failed`.
     pub const KEPT: &str = "kept";
+    /// The part of a batch's time that a message is charged, such as `1/32`: no part of the message's own wall time.
+    pub const SHARE: &str = "share";
     /// What a thread or task waited for, in messaging words: a value of [`Wait`](crate::waits::Wait).
     pub const WAIT: &str = "wait";
     /// The service, from the process context or the executable's name.

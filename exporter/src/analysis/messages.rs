@@ -132,7 +132,9 @@ impl Spans {
         let mut by_labels = vec![None; times.len()];
         for id in (0..times.len()).filter_map(|position| profile.label_set_id(position)) {
             let labels = profile.labels(id);
-            let Some(span_id) = text(labels, label::SPAN_ID) else { continue };
+            // A message's share of its batch's time is none of its own.
+            let is_own = text(labels, label::SHARE).is_none();
+            let Some(span_id) = text(labels, label::SPAN_ID).filter(|_| is_own) else { continue };
             // Span ids are unique only within a trace.
             let key = (text(labels, label::TRACE_ID), span_id);
             let (reason, time) = (Reason::of(labels), times[id.index()]);

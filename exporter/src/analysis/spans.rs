@@ -45,6 +45,13 @@ pub struct SpanTime {
     pub wall_ns: Option<u64>,
     /// In which at least one of its children in the same service was open, in nanoseconds; their time is theirs.
     pub children_ns: u64,
+    /// Its share of what was done for the whole batch that it came in, all kinds together, in nanoseconds; beside its own
+    /// times.
+    pub shared_ns: u64,
+    /// How many messages came with it in one poll; 0 where no such poll is known.
+    pub batch_size: u32,
+    /// How long neighbours of that poll were processed before it, in nanoseconds; beside its own times.
+    pub head_of_line_ns: u64,
     /// The kind with the most time.
     pub main_kind: SampleKind,
     /// The heaviest cause of that kind, in words: "waiting for a lock in orders::reserve (std::sync::Mutex::lock)".
@@ -131,15 +138,26 @@ pub struct DestinationTime {
 /// Time by span, the longest first. Samples without a span id are not in it.
 pub fn spans(profile: &Profile) -> Vec<SpanTime> {
     let mut facts: HashMap<SpanKey, SpanFacts> = HashMap::new();
-    let key_of = |labels: LabelSetId| span_key(profile, labels);
+    let is_share = |labels: LabelSetId| text(profile.labels(labels), label::SHARE).is_some();
+    let key_of = |labels: LabelSetId| span_key(profile, labels).filter(|_| !is_share(labels));
     let groups = group(profile, key_of, |key, labels, nanoseconds| {
         let facts = facts.entry(*key).or_default();
         let sum = facts.by_labels.entry(labels).or_default();
         *sum = sum.saturating_add(nanoseconds);
     });
+    let mut shared: HashMap<SpanKey<'_>, u64> = HashMap::new();
+    for (sample, value) in profile.samples().into_iter().filter(|(sample, _)| is_share(sample.labels)) {
+        if let Some(key) = span_key(profile, sample.labels) {
+            let sum = shared.entry(key).or_default();
+            *sum = sum.saturating_add(value.nanoseconds);
+        }
+    }
     let mut spans: Vec<SpanTime> = groups
         .into_iter()
-        .map(|(key, group)| span_time(profile, key, facts.get(&key).unwrap_or(&SpanFacts::default()), group))
+        .map(|(key, group)| {
+            let span = span_time(profile, key, facts.get(&key).unwrap_or(&SpanFacts::default()), group);
+            SpanTime { shared_ns: shared.get(&key).copied().unwrap_or(0), ..span }
+        })
         .collect();
     spans.sort_by(|a, b| b.total_ns().cmp(&a.total_ns()).then_with(|| a.span_id.cmp(&b.span_id)));
     spans
@@ -269,6 +287,9 @@ fn span_time(profile: &Profile, key: SpanKey<'_>, facts: &SpanFacts, group: Grou
         unknown_ns: group.times.unknown_ns,
         wall_ns: told.wall_ns,
         children_ns: told.children_ns,
+        shared_ns: 0,
+        batch_size: told.batch_size,
+        head_of_line_ns: told.head_of_line_ns,
         main_kind: group.main_kind.unwrap_or(SampleKind::Cpu),
         main_cause: group.main_cause,
         main_share: group.main_share,

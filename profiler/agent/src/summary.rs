@@ -133,6 +133,17 @@ pub struct SpanTime {
     /// under their ids. Left out where there is none.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub children_ns: u64,
+    /// Its share of what was done for the whole batch that it came in, in nanoseconds; beside its own times, and left out
+    /// where there is none.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub shared_ns: u64,
+    /// How many messages came with it in one poll; left out where no such poll is known.
+    #[serde(skip_serializing_if = "is_none", default)]
+    pub batch_size: u32,
+    /// How long neighbours of that poll were processed before it, in nanoseconds; beside its own times, and left out where
+    /// there is none.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub head_of_line_ns: u64,
     /// Which part of the wall time is accounted for, from 0 to 1; where its tracer told.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub coverage: Option<f64>,
@@ -176,12 +187,20 @@ impl From<analysis::SpanTime> for SpanTime {
             unknown_ns: span.unknown_ns,
             wall_ns: span.wall_ns,
             children_ns: span.children_ns,
+            shared_ns: span.shared_ns,
+            batch_size: span.batch_size,
+            head_of_line_ns: span.head_of_line_ns,
             main_cause: span.main_cause,
             main_share: span.main_share,
             main_wait: span.main_wait.map(|wait| wait.as_str().to_owned()),
             woken_by: Vec::new(),
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks with a reference.
+fn is_none(number: &u32) -> bool {
+    *number == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks with a reference.

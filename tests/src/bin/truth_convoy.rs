@@ -18,17 +18,21 @@ mod ours;
 
 const HELD_CPU_NS: u64 = 60_000_000;
 const SLEEP_NS: u64 = 20_000_000;
+/// Work behind an unlock, without which that would be the function's last call and leave its frame.
+const ROUNDS_AFTER: u64 = 100;
 
 #[inline(never)]
 fn hold_first_lock(first: MutexGuard<'_, u64>) {
     clock::spin_cpu(HELD_CPU_NS);
     drop(first);
+    clock::turn(ROUNDS_AFTER);
 }
 
 #[inline(never)]
 fn hold_second_lock(first: &Mutex<u64>, mut second: MutexGuard<'_, u64>) {
     *second += *first.lock().expect("nobody panics");
     drop(second);
+    clock::turn(ROUNDS_AFTER);
 }
 
 #[inline(never)]

@@ -6,6 +6,7 @@
 //! ratios to what the truth program itself measured, never how long something took, so that a busy machine makes
 //! them slow and not wrong. Frames have no frame pointers only in a build with `--release`.
 
+mod batch;
 mod capturing;
 mod cpu_split;
 mod embedded_async;

@@ -49,6 +49,10 @@ impl Waits {
             if let Some(Ok(chain)) = chain.map(serde_json::to_value) {
                 row["woken_by"] = chain;
             }
+            if let Some(known) = known.filter(|span| span.batch_size > 0) {
+                row["batch_size"] = known.batch_size.into();
+                row["head_of_line_ns"] = known.head_of_line_ns.into();
+            }
         }
     }
 
@@ -56,10 +60,23 @@ impl Waits {
     pub(super) fn lines(&self, span_id: &str) -> String {
         let span = self.spans.iter().find(|span| span.span_id == span_id);
         let mut text = String::new();
+        text.extend(span.and_then(batch));
         for (position, link) in span.iter().flat_map(|span| &span.woken_by).enumerate() {
             text.push_str(&line(position, link));
         }
         text
+    }
+}
+
+/// What a message had to do with its neighbours.
+fn batch(span: &SpanTime) -> Option<String> {
+    let [shared, behind] = [span.shared_ns, span.head_of_line_ns].map(nanoseconds);
+    match span.batch_size {
+        0 => None,
+        size => Some(format!(
+            "\nin a batch of {size}: stood in line behind its neighbours for {behind}; its share of what was done for all \
+             is {shared}\n"
+        )),
     }
 }
 
@@ -100,6 +117,20 @@ mod tests {
                         who waited for a timer or a device, 4.0 ms\n";
         assert_eq!(lines, expected);
         assert_eq!(waits().lines("2"), "");
+    }
+
+    #[test]
+    fn a_message_of_a_batch_says_what_it_waited_for_others() {
+        let span = SpanTime {
+            span_id: "1".into(),
+            shared_ns: 1_200_000,
+            batch_size: 32,
+            head_of_line_ns: 40_000_000,
+            ..SpanTime::default()
+        };
+        let expected = "\nin a batch of 32: stood in line behind its neighbours for 40.0 ms; its share of what was done for \
+                        all is 1.2 ms\n";
+        assert_eq!(Waits { spans: vec![span] }.lines("1"), expected);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!
 //! This room knows neither captures nor windows: it is asked about ids and times.
 
+mod batch;
 mod children;
 mod class;
 mod finished;
@@ -16,6 +17,7 @@ pub mod otlp;
 mod pace;
 mod unseen;
 
+pub use batch::{InBatch, Share, in_batches};
 pub use children::children_time;
 pub use class::{Class, ClassId, Classes};
 pub use finished::{FinishedSpan, Messaging, SpanKind};

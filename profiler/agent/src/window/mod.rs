@@ -9,6 +9,7 @@ mod balance;
 mod fold;
 mod programs;
 mod render;
+mod shares;
 mod waits;
 mod wakers;
 mod weights;

@@ -16,11 +16,12 @@ use super::attributes;
 use super::balance::{self, Balance, Remainder, SpanSums, Told};
 use super::fold::{Fold, FoldKey, PlacedStack, Sums, ThreadKey};
 use super::programs::{ModuleId, ObjectId, Place, Programs};
+use super::shares::{BatchShares, Charged};
 use super::waits::{Waits, processes_with_spans};
 use super::wakers::{Chains, Link, Waker};
 use super::weights::Weights;
 use crate::capture::{ActiveSpan, ProcessId, StackHash, WalkEnd};
-use crate::spans::{Keeping, Kept, Reason, SeenSpan};
+use crate::spans::{InBatch, Keeping, Kept, Reason, SeenSpan, in_batches};
 
 /// Names addresses; keeps what it learned from window to window.
 pub struct Renderer {
@@ -85,6 +86,7 @@ impl Renderer {
         let seen = seen_spans(fold, programs, &spans, period, keeping);
         let kept = keeping.choose(&seen, Duration::from_nanos(period), Instant::now());
         let settled = self.balance.settle(&spans, &kept, keeping, &mut weights);
+        let in_batches = in_batches(keeping.index(), kept.keys().copied(), Instant::now());
         let chains = chains(fold, &kept);
         let mut writer = Writer {
             profile: Profile::default(),
@@ -92,6 +94,7 @@ impl Renderer {
             fold,
             programs,
             kept: &kept,
+            shares: BatchShares::new(&in_batches),
             coarse: if self.idle { HashSet::new() } else { processes_with_spans(fold) },
             modules: HashMap::new(),
             stacks: HashMap::new(),
@@ -114,7 +117,9 @@ impl Renderer {
         for remainder in &settled.remainders {
             writer.write_remainder(remainder);
         }
-        writer.profile.span_facts = settled.told.into_iter().map(|(span, told)| facts(span, told)).collect();
+        let told = settled.told.into_iter();
+        writer.profile.span_facts =
+            told.map(|(span, told)| facts(span, told, in_batches.get(&span))).collect();
         writer.write_wakers(&chains);
         Rendered {
             spans_folded: fold.spans_folded + writer.folded.len() as u64,
@@ -201,10 +206,11 @@ struct Writer<'a> {
     fold: &'a Fold,
     programs: &'a Programs,
     kept: &'a HashMap<ActiveSpan, Kept>,
+    shares: BatchShares,
     coarse: HashSet<ProcessId>,
     modules: HashMap<ModuleId, ProfileModuleId>,
     stacks: HashMap<StackHash, StackId>,
-    notes: HashMap<&'static str, LocationId>,
+    notes: HashMap<Arc<str>, LocationId>,
     waits: Waits,
     folded: HashSet<ActiveSpan>,
     stacks_missing: u64,
@@ -212,9 +218,27 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn write(&mut self, key: &FoldKey, sums: &Sums, cpu: u64) {
+        let parts = self.shares.part(key.span, sums, cpu);
+        for (charged, sums, cpu) in &parts.charged {
+            let labels = self.labels_of(key.thread.process, Some(key.thread), key.span, Some(charged));
+            self.write_as(key, sums, *cpu, labels, Some(charged));
+        }
+        let (sums, cpu) = parts.rest;
         let labels = self.labels(key.thread, key.span);
+        self.write_as(key, &sums, cpu, labels, None);
+    }
+
+    fn write_as(
+        &mut self,
+        key: &FoldKey,
+        sums: &Sums,
+        cpu: u64,
+        labels: LabelSetId,
+        charged: Option<&Charged>,
+    ) {
         let stack = key.stack.map(|stack| self.stack(stack));
         if let Some(stack) = stack {
+            let stack = self.marked(stack, charged);
             self.profile.add(SampleKey { stack, labels, kind: SampleKind::Cpu }, cpu, sums.samples);
         }
         let is_idle = key.span.is_none() && self.coarse.contains(&key.thread.process);
@@ -226,8 +250,17 @@ impl Writer<'_> {
             let seen = stack.unwrap_or_else(|| self.note_stack(without_stack));
             let labels = self.waits.extend(&mut self.profile, labels, seen, kind, key);
             let stack = if is_idle { self.note_stack(WAITING_WITHOUT_SPAN) } else { seen };
+            let stack = self.marked(stack, charged);
             self.profile.add(SampleKey { stack, labels, kind }, nanoseconds, sums.blocks);
         }
+    }
+
+    /// A share's stack says so at its root: where labels are lost, as in a flame graph, it is still no time of the message's own.
+    fn marked(&mut self, stack: StackId, charged: Option<&Charged>) -> StackId {
+        let Some((_, share)) = charged else { return stack };
+        let mark = self.note(&format!("[share of a batch of {}]", share.of));
+        let locations = self.profile.stack(stack).iter().copied().chain([mark]).collect();
+        self.profile.intern_stack(locations)
     }
 
     fn write_unsampled(&mut self, thread: ThreadKey, span: Option<ActiveSpan>, cpu: u64) {
@@ -237,7 +270,7 @@ impl Writer<'_> {
     }
 
     fn write_remainder(&mut self, remainder: &Remainder) {
-        let labels = self.labels_of(remainder.process, None, Some(remainder.span));
+        let labels = self.labels_of(remainder.process, None, Some(remainder.span), None);
         let note = if remainder.kind == SampleKind::Suspended { ON_NO_THREAD } else { NOT_SEEN };
         let stack = self.note_stack(note);
         self.profile.add(SampleKey { stack, labels, kind: remainder.kind }, remainder.nanoseconds, 1);
@@ -271,14 +304,16 @@ impl Writer<'_> {
     }
 
     fn labels(&mut self, thread: ThreadKey, span: Option<ActiveSpan>) -> LabelSetId {
-        self.labels_of(thread.process, Some(thread), span)
+        self.labels_of(thread.process, Some(thread), span, None)
     }
 
+    /// Of a share the ids are the message's that is charged, and all else the batch's.
     fn labels_of(
         &mut self,
         process: ProcessId,
         thread: Option<ThreadKey>,
         span: Option<ActiveSpan>,
+        charged: Option<&Charged>,
     ) -> LabelSetId {
         let mut labels = vec![Label::number(label::PID, i64::from(process))];
         if let Some(thread) = thread {
@@ -290,10 +325,14 @@ impl Writer<'_> {
         if let Some(program) = self.programs.program(process) {
             labels.push(Label::text(label::SERVICE_NAME, program.service.as_str()));
         }
+        if let Some((_, share)) = charged {
+            labels.push(Label::text(label::SHARE, format!("1/{}", share.of)));
+        }
         if let Some(span) = span {
-            if let Some(kept) = self.kept.get(&span) {
-                labels.push(Label::text(label::TRACE_ID, hex(&span.trace_id)));
-                labels.push(Label::text(label::SPAN_ID, hex(&span.span_id)));
+            let owner = charged.map_or(span, |(message, _)| *message);
+            if let Some(kept) = self.kept.get(&owner) {
+                labels.push(Label::text(label::TRACE_ID, hex(&owner.trace_id)));
+                labels.push(Label::text(label::SPAN_ID, hex(&owner.span_id)));
                 if kept.reason != Reason::Normal {
                     labels.push(Label::text(label::KEPT, kept.reason.as_str()));
                 }
@@ -379,25 +418,25 @@ impl Writer<'_> {
         id
     }
 
-    fn note_stack(&mut self, text: &'static str) -> StackId {
+    fn note_stack(&mut self, text: &str) -> StackId {
         let location = self.note(text);
         self.profile.intern_stack(vec![location])
     }
 
-    fn note(&mut self, text: &'static str) -> LocationId {
+    fn note(&mut self, text: &str) -> LocationId {
         if let Some(known) = self.notes.get(text) {
             return *known;
         }
         let name: Arc<str> = text.into();
         let frame = Frame {
             function: name.clone(),
-            system_name: name,
+            system_name: name.clone(),
             file: None,
             line: 0,
             kind: FrameKind::Synthetic,
         };
         let id = self.profile.intern_location(Location { module: None, address: 0, frames: vec![frame] });
-        self.notes.insert(text, id);
+        self.notes.insert(name, id);
         id
     }
 }
@@ -415,9 +454,15 @@ fn unnamed(address: u64) -> Frame {
     Frame { function: name.clone(), system_name: name, file: None, line: 0, kind: FrameKind::Native }
 }
 
-fn facts(span: ActiveSpan, told: Told) -> (SpanIds, SpanFacts) {
+fn facts(span: ActiveSpan, told: Told, batch: Option<&InBatch>) -> (SpanIds, SpanFacts) {
     let ids = SpanIds { trace_id: hex(&span.trace_id), span_id: hex(&span.span_id) };
-    (ids, SpanFacts { wall_ns: Some(told.wall), children_ns: told.children })
+    let facts = SpanFacts {
+        wall_ns: Some(told.wall),
+        children_ns: told.children,
+        batch_size: batch.map_or(0, |batch| batch.size),
+        head_of_line_ns: batch.map_or(0, |batch| batch.head_of_line_ns),
+    };
+    (ids, facts)
 }
 
 fn hex(bytes: &[u8]) -> String {
