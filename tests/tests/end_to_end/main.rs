@@ -17,6 +17,7 @@ mod equation;
 mod faults;
 mod finished_spans;
 mod formats;
+mod hostile_spans;
 mod off_cpu;
 mod program;
 mod samples;

@@ -4,6 +4,7 @@
 //! times tenfold and repeat themselves.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use super::class::{Class, ClassId, Classes};
@@ -24,9 +25,9 @@ pub struct IndexLimits {
 }
 
 impl Default for IndexLimits {
-    /// 32 MB, ten minutes, 1,024 links, 1,024 classes: a quarter of a million spans.
+    /// 20 MB, ten minutes, 1,024 links, 1,024 classes: 130,000 spans.
     fn default() -> IndexLimits {
-        IndexLimits { bytes: 32 << 20, age: Duration::from_secs(600), links: 1_024, classes: 1_024 }
+        IndexLimits { bytes: 20 << 20, age: Duration::from_secs(600), links: 1_024, classes: 1_024 }
     }
 }
 
@@ -68,17 +69,29 @@ pub struct SpanLosses {
     pub without_id: u64,
 }
 
-/// The bytes of a span beside its links: in the table (a seventh of which is empty at best, half at worst) and the queue.
-const SPAN_BYTES: usize =
-    2 * (size_of::<ActiveSpan>() + size_of::<IndexedSpan>() + 8) + size_of::<(Instant, ActiveSpan)>();
+/// A span and when it was told.
+#[derive(Debug)]
+struct Told {
+    at: Instant,
+    id: ActiveSpan,
+    span: IndexedSpan,
+}
+
+/// The bytes of a span beside its links: itself, and its entry in a table that is half full.
+const SPAN_BYTES: usize = size_of::<Told>() + 2 * (size_of::<(u64, u32)>() + 1) * 8 / 7;
 
 /// Recent finished spans.
 #[derive(Debug)]
 pub struct SpanIndex {
     limits: IndexLimits,
-    spans: HashMap<ActiveSpan, IndexedSpan>,
     /// In the order in which they were told; each id once.
-    told: VecDeque<(Instant, ActiveSpan)>,
+    told: VecDeque<Told>,
+    /// By a hash of the id, the number under which it was told: far smaller than a table of spans, and never more than half
+    /// full, as a fuller one doubles when many come and go.
+    numbers: HashMap<u64, u32>,
+    hashes: RandomState,
+    /// The number of the first in the queue; numbers start anew after the last one.
+    first: u32,
     classes: Classes,
     bytes: usize,
     received: u64,
@@ -90,8 +103,10 @@ impl SpanIndex {
     pub fn new(limits: IndexLimits) -> SpanIndex {
         SpanIndex {
             limits,
-            spans: HashMap::new(),
             told: VecDeque::new(),
+            numbers: HashMap::new(),
+            hashes: RandomState::new(),
+            first: 0,
             classes: Classes::new(limits.classes),
             bytes: 0,
             received: 0,
@@ -106,21 +121,38 @@ impl SpanIndex {
             self.losses.without_id += 1;
             return None;
         }
+        self.make_room();
         let (id, wall) = (span.span, span.wall());
         let span = self.indexed(span);
         let class = span.class;
         self.bytes += bytes_of(&span);
-        match self.spans.insert(id, span) {
-            Some(older) => {
-                self.bytes -= bytes_of(&older);
-                self.losses.duplicates += 1;
-                None
-            }
-            None => {
-                self.told.push_back((now, id));
-                self.forget(now);
-                Some((class, wall))
-            }
+        if let Some(place) = self.place(&id) {
+            let older = std::mem::replace(&mut self.told[place].span, span);
+            self.bytes -= bytes_of(&older);
+            self.losses.duplicates += 1;
+            return None;
+        }
+        let number = self.first.wrapping_add(self.told.len() as u32);
+        self.numbers.insert(self.hashes.hash_one(id), number);
+        self.told.push_back(Told { at: now, id, span });
+        self.forget(now);
+        Some((class, wall))
+    }
+
+    /// Where a span lies in the queue.
+    fn place(&self, id: &ActiveSpan) -> Option<usize> {
+        let number = self.numbers.get(&self.hashes.hash_one(id))?;
+        let place = number.wrapping_sub(self.first) as usize;
+        // Two ids may have one hash, though nobody has seen that yet.
+        self.told.get(place).filter(|told| told.id == *id).map(|_| place)
+    }
+
+    /// Once, and for all that may come: while a table grows, the old one is there beside the new.
+    fn make_room(&mut self) {
+        if self.told.capacity() == 0 {
+            let most = self.limits.bytes / SPAN_BYTES + 1;
+            self.numbers.reserve(2 * most);
+            self.told.reserve_exact(most);
         }
     }
 
@@ -146,22 +178,25 @@ impl SpanIndex {
 
     /// Lets go of what is too old or has no room, the oldest first.
     pub fn forget(&mut self, now: Instant) {
-        while let Some((told, id)) = self.told.front() {
-            let is_old = now.saturating_duration_since(*told) > self.limits.age;
+        while let Some(oldest) = self.told.front() {
+            let is_old = now.saturating_duration_since(oldest.at) > self.limits.age;
             if !is_old && self.bytes <= self.limits.bytes {
                 return;
             }
-            if let Some(span) = self.spans.remove(id) {
-                self.bytes -= bytes_of(&span);
-                self.losses.evicted += u64::from(!is_old);
+            self.bytes -= bytes_of(&oldest.span);
+            self.losses.evicted += u64::from(!is_old);
+            let hash = self.hashes.hash_one(oldest.id);
+            if self.numbers.get(&hash) == Some(&self.first) {
+                self.numbers.remove(&hash);
             }
             self.told.pop_front();
+            self.first = self.first.wrapping_add(1);
         }
     }
 
     /// What is known of a span.
     pub fn get(&self, id: &ActiveSpan) -> Option<&IndexedSpan> {
-        self.spans.get(id)
+        self.place(id).map(|place| &self.told[place].span)
     }
 
     /// What a class of this index stands for.
@@ -181,18 +216,18 @@ impl SpanIndex {
         within: Duration,
     ) -> impl Iterator<Item = (&ActiveSpan, &IndexedSpan)> {
         let recent = self.told.iter().rev();
-        let recent = recent.take_while(move |(told, _)| now.saturating_duration_since(*told) <= within);
-        recent.filter_map(|(_, id)| self.spans.get_key_value(id))
+        let recent = recent.take_while(move |told| now.saturating_duration_since(told.at) <= within);
+        recent.map(|told| (&told.id, &told.span))
     }
 
     /// How many spans there are.
     pub fn len(&self) -> usize {
-        self.spans.len()
+        self.told.len()
     }
 
     /// Whether none has been told, or all are too old.
     pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.told.is_empty()
     }
 
     /// How many spans were told, since the index was made.
@@ -266,7 +301,8 @@ mod tests {
             assert!(index.bytes() <= 100 * SPAN_BYTES);
             assert!(index.get(&span(number).span).is_some(), "the newest stays");
         }
-        let recount: usize = index.spans.values().map(bytes_of).sum();
+        let recount: usize = index.told.iter().map(|told| bytes_of(&told.span)).sum();
+        assert_eq!(index.numbers.len(), index.len());
         assert_eq!(index.bytes(), recount);
         assert_eq!(index.losses().evicted as usize, 1_000 - index.len());
         assert_eq!(
@@ -289,6 +325,17 @@ mod tests {
         index.forget(begin + Duration::from_secs(1_200));
         assert!(index.is_empty());
         assert_eq!(index.bytes(), 0);
+    }
+
+    #[test]
+    fn numbers_may_start_anew() {
+        let mut index = SpanIndex { first: u32::MAX - 2, ..small(4 * SPAN_BYTES) };
+        for number in 1..=9 {
+            index.insert(FinishedSpan { links: Vec::new(), ..span(number) }, Instant::now());
+            assert!(index.get(&span(number).span).is_some(), "{number} is the newest");
+        }
+        assert_eq!((index.len(), index.get(&span(5).span)), (4, None));
+        assert_eq!(index.get(&span(6).span).map(|span| span.wall_ns), Some(6));
     }
 
     #[test]

@@ -27,8 +27,12 @@ use super::intake::{Intake, Refusal};
 
 /// The largest request, compressed or not: what gRPC's own default allows.
 const MAX_REQUEST: usize = 4 << 20;
-/// Requests that are read at the same time. With the bound above, 32 MB at worst.
-const AT_ONCE: usize = 8;
+/// Bytes of requests that are read at the same time.
+const ROOM: usize = 16 << 20;
+/// What room is given out in, in bytes.
+const ROOM_UNIT: usize = 1 << 10;
+/// How long a request waits for room before it is sent away.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// From a request's first byte to its answer.
 const MAX_DURATION: Duration = Duration::from_secs(10);
 /// gRPC's path for OTLP's traces.
@@ -110,23 +114,24 @@ impl Drop for OtlpReceiver {
 }
 
 fn router(intake: Arc<Intake>) -> Router {
-    let bounds = Arc::new(Semaphore::new(AT_ONCE));
+    let room = Arc::new(Semaphore::new(ROOM / ROOM_UNIT));
     Router::new()
         .route(HTTP_PATH, post(take_http))
         .route(GRPC_PATH, post(take_grpc))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
-        .layer(middleware::from_fn_with_state((bounds, Arc::clone(&intake)), bounded))
+        .layer(middleware::from_fn_with_state((room, Arc::clone(&intake)), bounded))
         .with_state(intake)
 }
 
 /// Refuses what is too much at once, and ends what takes too long.
 async fn bounded(
-    State((bounds, intake)): State<(Arc<Semaphore>, Arc<Intake>)>,
+    State((room, intake)): State<(Arc<Semaphore>, Arc<Intake>)>,
     request: Request,
     next: Next,
 ) -> Response {
     let is_grpc = request.uri().path() == GRPC_PATH;
-    let Ok(_permit) = bounds.try_acquire() else {
+    // Not a number of requests: a few slow senders of much would keep out many quick ones of little.
+    let Ok(Ok(_room)) = tokio::time::timeout(PATIENCE, room.acquire_many(room_for(&request))).await else {
         let busy = intake.sent_away();
         return refuse(&busy, is_grpc);
     };
@@ -137,6 +142,13 @@ async fn bounded(
         }
         Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request took too long to come\n").into_response(),
     }
+}
+
+/// In units. A request that does not say its length, as with gRPC, may be of any.
+fn room_for(request: &Request) -> u32 {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length = length.and_then(|length| length.parse().ok()).unwrap_or(MAX_REQUEST);
+    length.min(MAX_REQUEST).div_ceil(ROOM_UNIT).max(1) as u32
 }
 
 fn refuse(refusal: &Refusal, is_grpc: bool) -> Response {
