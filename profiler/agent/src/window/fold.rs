@@ -1,6 +1,7 @@
 //! Sums events of the open window by who, where and what for.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
 use crate::capture::{self, ActiveSpan, Event, ProcessId, StackHash, ThreadId, WalkEnd};
 
@@ -11,6 +12,10 @@ use super::wakers::{WakeUp, WakeUps, Waker};
 const MAX_SUMS: usize = 1 << 20;
 /// Spans whose attributes are kept per window.
 const MAX_SPANS: usize = 1 << 18;
+/// A span that was seen for so long may go on in the next window, in nanoseconds; a sample counts as much.
+const LONG: u64 = 1_000_000;
+/// Of so many of them the attributes are kept until then, the longest first.
+const MAX_LONG_SPANS: usize = 1 << 14;
 
 /// One thread of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,6 +153,23 @@ impl Fold {
         self.sums.entry(key).or_default()
     }
 
+    /// A span that goes on is seen again, and its attributes are sent once. Which ones go on nobody tells; who was seen for long
+    /// may, and of who was seen shortly little is lost.
+    fn keep_attributes_of_long_spans(&mut self) {
+        let mut seen: HashMap<ActiveSpan, u64> = HashMap::new();
+        for (key, sums) in &self.sums {
+            if let Some(span) = key.span.filter(|span| self.attributes.contains_key(span)) {
+                *seen.entry(span).or_default() += sums.off_cpu + sums.run_queue + sums.samples * LONG;
+            }
+        }
+        let mut long: Vec<(u64, ActiveSpan)> =
+            seen.into_iter().filter(|(_, time)| *time >= LONG).map(|(span, time)| (time, span)).collect();
+        long.sort_unstable_by_key(|(time, span)| (Reverse(*time), *span));
+        long.truncate(MAX_LONG_SPANS);
+        let long: HashSet<ActiveSpan> = long.into_iter().map(|(_, span)| span).collect();
+        self.attributes.retain(|span, _| long.contains(span));
+    }
+
     /// Begins the next window. Stacks that neither this nor the last window used are forgotten; the
     /// backend must be told to send them again.
     pub fn next_window(&mut self) {
@@ -158,12 +180,38 @@ impl Fold {
         }
         let window = self.window;
         self.stacks.retain(|_, stack| stack.last_used + 1 >= window);
+        self.keep_attributes_of_long_spans();
         self.sums.clear();
         self.threads.clear();
-        self.attributes.clear();
         self.wake_ups.clear();
         self.spans_folded = 0;
         self.samples = 0;
         self.window += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waited(number: u8, off_cpu: u64) -> [Event; 2] {
+        let span = ActiveSpan { trace_id: [1; 16], span_id: [number; 8] };
+        let (process, thread) = (1, 2);
+        let attributes = Event::SpanAttributes { process, span, attributes: vec![number] };
+        let span = Some(span);
+        [attributes, Event::Waited { process, thread, stack: None, span, off_cpu, run_queue: 0, count: 1 }]
+    }
+
+    #[test]
+    fn a_span_that_goes_on_keeps_its_attributes() {
+        let (mut fold, programs) = (Fold::default(), Programs::default());
+        for event in [waited(1, LONG), waited(2, LONG - 1)].into_iter().flatten() {
+            fold.add(event, &programs);
+        }
+        fold.next_window();
+        assert_eq!(fold.attributes.values().map(|(_, bytes)| bytes[0]).collect::<Vec<_>>(), [1]);
+        // Seen no more, it has ended.
+        fold.next_window();
+        assert!(fold.attributes.is_empty());
     }
 }
