@@ -34,6 +34,11 @@ pub(super) struct FinishedSpans {
     /// Such as http://localhost:4319. While it is away 32 MB wait; then senders are told to come again.
     #[arg(long, value_name = "URL", requires = "otlp_listen")]
     otlp_forward: Option<String>,
+    /// Give each span that is passed on the attribute pyroscope.profile.id, where it has none
+    ///
+    /// Grafana then offers "Profiles for this span". Services with the `spanprof` crate's span processor do it themselves.
+    #[arg(long, requires = "otlp_forward")]
+    otlp_profile_ids: bool,
 }
 
 impl FinishedSpans {
@@ -50,7 +55,8 @@ impl FinishedSpans {
         };
         let forwarder = self.otlp_forward.as_ref().map(forwarder).transpose()?;
         let spool = forwarder.is_some().then(|| Arc::new(Spool::new(SPOOL)));
-        let intake = Arc::new(Intake::new(keeping, spool.clone()));
+        let intake = Intake::new(keeping, spool.clone()).giving_profile_ids(self.otlp_profile_ids);
+        let intake = Arc::new(intake);
         let receiver = OtlpReceiver::start(address, Arc::clone(&intake)).map_err(|error| {
             Failure::new(Exit::Failed, error.to_string())
                 .help("another collector may be there: choose another port, and point the services to it")

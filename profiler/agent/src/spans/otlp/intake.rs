@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::body::Bytes;
 
 use super::fields::Malformed;
+use super::profile_id::with_profile_ids;
 use super::request::spans;
 use super::spool::Spool;
 use crate::spans::Keeping;
@@ -40,6 +41,7 @@ pub struct IntakeCounts {
 pub struct Intake {
     keeping: Arc<Mutex<Keeping>>,
     spool: Option<Arc<Spool>>,
+    gives_profile_ids: bool,
     requests: AtomicU64,
     spans: AtomicU64,
     malformed: AtomicU64,
@@ -50,7 +52,14 @@ impl Intake {
     /// Remembers spans in `keeping` and, where there is a spool, hands every request on.
     pub fn new(keeping: Arc<Mutex<Keeping>>, spool: Option<Arc<Spool>>) -> Intake {
         let zero = || AtomicU64::new(0);
-        Intake { keeping, spool, requests: zero(), spans: zero(), malformed: zero(), busy: zero() }
+        let (requests, spans, malformed, busy) = (zero(), zero(), zero(), zero());
+        Intake { keeping, spool, gives_profile_ids: false, requests, spans, malformed, busy }
+    }
+
+    /// Spans that are handed on get the attribute by which Grafana finds their profiles: see [`with_profile_ids`].
+    #[must_use]
+    pub fn giving_profile_ids(self, gives: bool) -> Intake {
+        Intake { gives_profile_ids: gives, ..self }
     }
 
     /// Takes one request, whole or not at all.
@@ -62,10 +71,14 @@ impl Intake {
         let number = spans(request, drop).inspect_err(|_| {
             self.malformed.fetch_add(1, Ordering::Relaxed);
         })?;
-        if let Some(spool) = &self.spool
-            && !spool.push(request.clone())
-        {
-            return Err(self.sent_away());
+        if let Some(spool) = &self.spool {
+            let handed_on = match self.gives_profile_ids {
+                true => with_profile_ids(request)?.into(),
+                false => request.clone(),
+            };
+            if !spool.push(handed_on) {
+                return Err(self.sent_away());
+            }
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.spans.fetch_add(number as u64, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 mod fields;
 mod forward;
 mod intake;
+mod profile_id;
 mod request;
 mod server;
 mod spool;
@@ -10,6 +11,7 @@ mod spool;
 pub use fields::Malformed;
 pub use forward::{ForwardCounts, Forwarding};
 pub use intake::{Intake, IntakeCounts, Refusal};
+pub use profile_id::with_profile_ids;
 pub use request::{MAX_SPANS, spans};
 pub use server::{OtlpReceiver, ReceiverError};
 pub use spool::Spool;
