@@ -44,8 +44,24 @@ fn seen<'a>(told: &'a Value, times: &'a [SpanTime], name: &str) -> Vec<(&'a Valu
 #[test]
 fn times_of_a_span_make_up_its_wall_time() {
     let Some(_turn) = turn("times_of_a_span_make_up_its_wall_time") else { return };
+    let (told, times) = capture(99);
+    assert_exact(&seen(&told, &times, "stays"));
+}
+
+/// At a rate that misses none: at 99 samples a second every second span of 8 ms is not seen unless it waits, and its CPU time
+/// is counted with those that are.
+#[test]
+fn without_a_thread_a_span_is_suspended() {
+    let Some(_turn) = turn("without_a_thread_a_span_is_suspended") else { return };
+    let (told, times) = capture(999);
+    assert_exact(&seen(&told, &times, "stays"));
+    assert_suspended(&seen(&told, &times, "leaves"));
+}
+
+/// What the program told of its spans, and what a capture at this rate that was told of their ends says.
+fn capture(hz: u32) -> (Value, Vec<SpanTime>) {
     let mut truth = Truth::start(env!("CARGO_BIN_EXE_truth_equation"), 10, &[]);
-    let mut recorder = Recorder::start(&in_full(99)).expect("the capture starts");
+    let mut recorder = Recorder::start(&in_full(hz)).expect("the capture starts");
     recorder.add_target(truth.pid()).expect("the target can be captured");
     recorder.restart_window();
     truth.begin();
@@ -58,16 +74,20 @@ fn times_of_a_span_make_up_its_wall_time() {
     }
     let window = recorder.close_window();
     let times = analysis::spans(&window.profile);
-    let (stays, leaves) = (seen(&told, &times, "stays"), seen(&told, &times, "leaves"));
-    eprintln!("{} of {} spans seen", stays.len() + leaves.len(), times.len());
-    assert!(stays.len() > 50 && leaves.len() > 50);
+    (told, times)
+}
 
-    let (mut unknown, mut wall) = (0, 0);
-    for (told, time) in &stays {
+fn assert_exact(stays: &[(&Value, &SpanTime)]) {
+    assert!(stays.len() > 50);
+    let (mut unknown, mut wall, mut far_over) = (0, 0, 0);
+    for (told, time) in stays {
         assert_eq!(time.wall_ns, Some(number(&told["wall_ns"])));
-        // No error of sampling is left: 99 samples a second could not tell this.
-        let error = time.cpu_ns.abs_diff(number(&told["cpu_ns"])) as f64 / number(&told["wall_ns"]) as f64;
-        assert!(error <= 0.01 || time.unknown_ns > 0, "{error}: {time:?} for {told}");
+        // No error of sampling is left: 99 samples a second could not tell this. Time on a CPU that its host or an interrupt
+        // took away counts as being there, by the scheduler's stamps, and not as the thread's, by its own clock.
+        let part = |nanoseconds: u64| nanoseconds as f64 / number(&told["wall_ns"]) as f64;
+        let under = part(number(&told["cpu_ns"]).saturating_sub(time.cpu_ns));
+        assert!(under <= 0.01 || time.unknown_ns > 0, "{under}: {time:?} for {told}");
+        far_over += usize::from(part(time.cpu_ns.saturating_sub(number(&told["cpu_ns"]))) > 0.05);
         let gap = time.total_ns().abs_diff(number(&told["wall_ns"])) as f64 / number(&told["wall_ns"]) as f64;
         assert!(gap <= 0.01, "{gap}: {time:?} for {told}");
         assert_eq!(time.suspended_ns, 0, "{time:?}");
@@ -76,13 +96,17 @@ fn times_of_a_span_make_up_its_wall_time() {
     }
     eprintln!("unknown: {:.3} % of {wall} ns of spans that stay", unknown as f64 / wall as f64 * 100.0);
     assert!(unknown as f64 <= wall as f64 * 0.02);
+    eprintln!("{far_over} of {} ran 5 % of their wall time less by their own clock", stays.len());
+    assert!(far_over <= stays.len() / 10);
+}
 
+fn assert_suspended(leaves: &[(&Value, &SpanTime)]) {
+    assert!(leaves.len() > 50);
     let sum = |of: &dyn Fn(&(&Value, &SpanTime)) -> u64| leaves.iter().map(of).sum::<u64>() as f64;
     let (without, suspended) =
         (sum(&|(told, _)| number(&told["without_thread_ns"])), sum(&|(_, time)| time.suspended_ns));
     let unknown = sum(&|(_, time)| time.unknown_ns);
     eprintln!("suspended: {:+.2} %", (suspended / without - 1.0) * 100.0);
     assert_eq!(unknown, 0.0);
-    // The CPU time of these is an estimate: on either side of it are a thousand samples at most.
-    assert!((suspended / without - 1.0).abs() < 0.1, "{suspended} of {without}");
+    assert!((suspended / without - 1.0).abs() < 0.05, "{suspended} of {without}");
 }

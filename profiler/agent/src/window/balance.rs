@@ -12,6 +12,9 @@
 //! Only spans that would have been seen whether a sample hit them or not are evidence: who waited at all, or took several
 //! sampling periods. Short spans that just computed are known by being hit, and would prove any error.
 //!
+//! Where spans leave their threads, what they ran stays an estimate, and one that is too high for short spans that are known by
+//! being hit alone: the others' time is counted with theirs. Rates that miss few of them have no such error.
+//!
 //! Refused: to call the remainder `suspended` always, as then a computing span has idle time by bad luck; and to read each
 //! change of a thread's span in the kernel, which costs every message something.
 
