@@ -51,6 +51,7 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -70,14 +71,18 @@ mod tests {
     fn a_process_is_named_by_context_then_environment_then_executable() {
         let procfs = ProcFs::host();
         let start = |environment: &[(&str, &str)]| {
-            Command::new("cat")
+            let mut child = Command::new("cat")
                 .env_remove("OTEL_SERVICE_NAME")
                 .env_remove("OTEL_RESOURCE_ATTRIBUTES")
                 .envs(environment.iter().copied())
                 .stdin(Stdio::piped())
-                .stdout(Stdio::null())
+                .stdout(Stdio::piped())
                 .spawn()
-                .unwrap()
+                .unwrap();
+            // Its parent goes on before the kernel has put its environment in place; it answers when all is.
+            child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+            child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+            child
         };
         let mut plain = start(&[]);
         let mut named = start(&[("OTEL_SERVICE_NAME", "shop-orders")]);
