@@ -10,18 +10,9 @@ use spanprof_agent::spans::{Class, FinishedSpan, Messaging, SpanKind};
 use spanprof_exporter::analysis::{self, SpanTime};
 
 use crate::capturing::{in_full, poll_until_told, turn};
-use crate::truth::{Truth, list, number};
+use crate::truth::{Truth, list, number, span as id};
 
 const SIZE: usize = 32;
-
-/// As `truth_batch` makes its ids.
-fn id(kind: u64, number: u64) -> ActiveSpan {
-    let span_id = ((kind + 1) << 56 | number).to_be_bytes();
-    let mut trace_id = [0; 16];
-    trace_id[..8].copy_from_slice(b"truth\0\0\0");
-    trace_id[8..].copy_from_slice(&span_id);
-    ActiveSpan { trace_id, span_id }
-}
 
 /// Where a producer elsewhere would have created the message.
 fn creation(of: ActiveSpan) -> ActiveSpan {

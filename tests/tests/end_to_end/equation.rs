@@ -3,24 +3,18 @@
 use std::time::Instant;
 
 use serde_json::Value;
-use spanprof_agent::ActiveSpan;
 use spanprof_agent::recorder::Recorder;
 use spanprof_agent::spans::{Class, FinishedSpan, Messaging, SpanKind};
 use spanprof_exporter::analysis::{self, SpanTime};
 
 use crate::capturing::{in_full, poll_until_told, turn};
-use crate::truth::{Truth, list, number};
+use crate::truth::{Truth, list, number, span};
 
 /// What the tracer of `truth_equation` would have told.
 fn finished(told: &Value, name: &str) -> FinishedSpan {
-    let (kind, of_kind) = (number(&told["kind"]), number(&told["number"]));
-    let span_id = ((kind + 1) << 56 | of_kind).to_be_bytes();
-    let mut trace_id = [0; 16];
-    trace_id[..8].copy_from_slice(b"truth\0\0\0");
-    trace_id[8..].copy_from_slice(&span_id);
     let begin = number(&told["begin_unix_ns"]);
     FinishedSpan {
-        span: ActiveSpan { trace_id, span_id },
+        span: span(number(&told["kind"]), number(&told["number"])),
         parent: None,
         kind: SpanKind::Consumer,
         start_unix_ns: begin,

@@ -13,20 +13,11 @@ use spanprof_exporter::stand_in::{StandIn, StandInConfig};
 use crate::capturing::{in_full, poll_until_told, turn};
 use crate::program::Program;
 use crate::samples::samples;
-use crate::truth::{Truth, number};
+use crate::truth::{Truth, number, span};
 
 /// `truth_tags` numbers its spans from 1 over all kinds; see its writer's `span`.
-const KINDS: u8 = 12;
+const KINDS: u64 = 12;
 const FAILED: u64 = 200;
-
-/// The span of a kind and number, as `truth_tags` makes its ids.
-fn span(kind: u8, number: u64) -> ActiveSpan {
-    let span_id = ((u64::from(kind) + 1) << 56 | number).to_be_bytes();
-    let mut trace_id = [0; 16];
-    trace_id[..8].copy_from_slice(b"truth\0\0\0");
-    trace_id[8..].copy_from_slice(&span_id);
-    ActiveSpan { trace_id, span_id }
-}
 
 fn failed(span: ActiveSpan) -> FinishedSpan {
     FinishedSpan {

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use serde_json::Value;
+use spanprof_agent::ActiveSpan;
 
 /// A truth program that is ready and waits for the word to begin; it is ended when dropped.
 #[derive(Debug)]
@@ -80,6 +81,15 @@ impl Drop for Truth {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The span of a kind and number, as truth programs make its ids (`span` of their writers).
+pub(crate) fn span(kind: u64, number: u64) -> ActiveSpan {
+    let span_id = ((kind + 1) << 56 | number).to_be_bytes();
+    let mut trace_id = [0; 16];
+    trace_id[..8].copy_from_slice(b"truth\0\0\0");
+    trace_id[8..].copy_from_slice(&span_id);
+    ActiveSpan { trace_id, span_id }
 }
 
 /// A whole number of a truth.

@@ -54,6 +54,9 @@ pub fn in_batches(
             by_creation.entry(creation).or_default().push(id);
         }
     }
+    if by_creation.is_empty() {
+        return HashMap::new();
+    }
     let mut found: HashMap<ActiveSpan, Found> = HashMap::new();
     for (batch, span) in index.recent(now, Duration::MAX).filter(|(_, span)| is_batch(span)) {
         for (place, link) in span.links.iter().enumerate() {

@@ -70,10 +70,11 @@ impl SpanSums {
         }
     }
 
-    fn estimate(&mut self, span: ActiveSpan, weights: &Weights) {
+    /// What it ran by samples, in nanoseconds.
+    fn estimate(&self, span: ActiveSpan, weights: &Weights) -> u64 {
         let parts =
             self.threads.iter().map(|(thread, samples)| weights.estimate(*thread, Some(span), *samples));
-        self.cpu = parts.sum();
+        parts.sum()
     }
 }
 
@@ -86,7 +87,7 @@ pub(super) fn sums_by_span(fold: &Fold, weights: &Weights) -> HashMap<ActiveSpan
         }
     }
     for (span, sums) in &mut spans {
-        sums.estimate(*span, weights);
+        sums.cpu = sums.estimate(*span, weights);
     }
     spans
 }
@@ -166,7 +167,7 @@ impl Balance {
     }
 
     /// The spans that have ended, in a stable order; of the others is noted what was seen.
-    fn finished(&mut self, spans: &HashMap<ActiveSpan, SpanSums>, keeping: &Keeping) -> Vec<Open> {
+    fn finished<'a>(&mut self, spans: &'a HashMap<ActiveSpan, SpanSums>, keeping: &Keeping) -> Vec<Open<'a>> {
         let seen: HashSet<ActiveSpan> = spans.keys().chain(self.earlier.keys()).copied().collect();
         let children = children_time(keeping.index(), &seen, Instant::now());
         let mut unfinished = HashMap::new();
@@ -185,38 +186,38 @@ impl Balance {
             }
         }
         self.earlier = unfinished;
-        finished.sort_by_key(|open: &Open| (std::cmp::Reverse(open.told.wall), open.span));
+        finished.sort_by_key(|open: &Open<'_>| (std::cmp::Reverse(open.told.wall), open.span));
         finished
     }
 }
 
 /// A finished span whose equation is open.
-#[derive(Debug, Clone)]
-struct Open {
+#[derive(Debug, Clone, Copy)]
+struct Open<'a> {
     span: ActiveSpan,
     class: ClassId,
     told: Told,
-    sums: SpanSums,
+    sums: &'a SpanSums,
     /// Its wall time without its children's and what earlier windows saw.
     own: u64,
     /// Whether the capture was there from its begin.
     is_whole: bool,
 }
 
-impl Open {
+impl<'a> Open<'a> {
     fn new(
         span: ActiveSpan,
-        sums: &SpanSums,
+        sums: &'a SpanSums,
         told: &IndexedSpan,
         children: u64,
         before: u64,
         began_unix_ns: u64,
-    ) -> Open {
+    ) -> Open<'a> {
         Open {
             span,
             class: told.class,
             told: Told { wall: told.wall_ns, children },
-            sums: sums.clone(),
+            sums,
             own: told.wall_ns.saturating_sub(children).saturating_sub(before),
             is_whole: told.start_unix_ns >= began_unix_ns,
         }
@@ -236,10 +237,10 @@ impl Open {
             && weights.set_exact(thread, self.span, cpu, samples)
     }
 
-    fn settle(mut self, verdict: Verdict, weights: &Weights) -> Option<Remainder> {
-        self.sums.estimate(self.span, weights);
+    fn settle(&self, verdict: Verdict, weights: &Weights) -> Option<Remainder> {
         let process = self.sums.threads.first()?.0.process;
-        let nanoseconds = u64::try_from(self.remainder()).ok().filter(|left| *left > 0)?;
+        let seen = self.sums.waited + self.sums.estimate(self.span, weights);
+        let nanoseconds = self.own.checked_sub(seen).filter(|left| *left > 0)?;
         let kind = match verdict {
             Verdict::LeavesThread if self.is_whole => SampleKind::Suspended,
             _ => SampleKind::Unknown,
@@ -271,7 +272,7 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn add(&mut self, open: &Open, period: u64) {
+    fn add(&mut self, open: &Open<'_>, period: u64) {
         let is_seen_anyway = open.sums.waited > 0 || open.own >= SURELY_HIT * period;
         if !open.is_whole || !is_seen_anyway {
             return;
