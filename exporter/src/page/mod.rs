@@ -68,9 +68,31 @@ const SCRIPT: &str = concat!(
 /// The document is complete: write it to a file or serve it. It asks for nothing from anywhere. Names
 /// longer than 2,048 characters are shortened, with their length told; sums are exact (nanoseconds).
 pub fn render(profile: &Profile, details: &PageDetails) -> String {
-    let data = data::to_json(profile, details);
-    let policy = policy::content_security_policy(SCRIPT, STYLE);
-    fill(TEMPLATE, &[("policy", &policy), ("style", STYLE), ("data", &data), ("script", SCRIPT)])
+    document(&data_json(profile, details), &policy::content_security_policy(SCRIPT, STYLE))
+}
+
+/// What [`render`] puts into the document of a profile, alone: one JSON object without any `<`, for a page that asks for it.
+pub fn data_json(profile: &Profile, details: &PageDetails) -> String {
+    data::to_json(profile, details)
+}
+
+/// The same page for a server: instead of a profile it holds `{"live":true}` and asks where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePage {
+    /// The document.
+    pub html: String,
+    /// Its content security policy, which is in it too; the server sends it as a header, where it holds from the first byte.
+    pub policy: String,
+}
+
+/// The page without data, for a server that answers what it asks for.
+pub fn live() -> LivePage {
+    let policy = format!("{}; connect-src 'self'", policy::content_security_policy(SCRIPT, STYLE));
+    LivePage { html: document("{\"live\":true}", &policy), policy }
+}
+
+fn document(data: &str, policy: &str) -> String {
+    fill(TEMPLATE, &[("policy", policy), ("style", STYLE), ("data", data), ("script", SCRIPT)])
 }
 
 /// Puts each value at its `{{name}}` mark, in one pass over the template: a mark inside a value stays text.
@@ -114,6 +136,15 @@ mod tests {
         let page = render(&Profile::default(), &PageDetails::default());
         assert!(page.len() <= WEIGHT_LIMIT, "the page weighs {} bytes", page.len());
         assert!(!page.contains("{{"), "a mark was left in the page");
+    }
+
+    #[test]
+    fn a_live_page_may_ask_its_own_server_and_nobody_else() {
+        let live = live();
+        assert!(live.policy.starts_with("default-src 'none';"), "{}", live.policy);
+        assert_eq!(live.policy.matches("connect-src 'self'").count(), 1, "{}", live.policy);
+        assert!(live.html.contains(&live.policy) && live.html.contains("{\"live\":true}"));
+        assert!(!render(&Profile::default(), &PageDetails::default()).contains("connect-src"));
     }
 
     #[test]
