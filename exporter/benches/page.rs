@@ -44,7 +44,7 @@ fn main() {
         }).observe({ type: 'paint', buffered: true }))";
     let mut paints = Vec::new();
     for _ in 0..ROUNDS {
-        browser.open(&file, "");
+        browser.open(&file, "view=all");
         paints.push(browser.evaluate(paint).as_f64().expect("a time"));
     }
     print("first paint", paints);
@@ -60,6 +60,8 @@ fn main() {
         ("runtime frames", "document.querySelector('#hide-runtime').click()".into()),
         ("one kind", "document.querySelector('.kind:not(:has(:checked)) input').click()".into()),
         ("one span", "document.querySelector('#spans tbody tr:not(.current) th').click()".into()),
+        ("destinations", "document.querySelector('#views a').click()".into()),
+        ("compare", "document.querySelectorAll('#views a')[3].click()".into()),
     ];
     let mut times = vec![Vec::new(); steps.len()];
     let mut busy = vec![Vec::new(); steps.len()];
@@ -71,7 +73,7 @@ fn main() {
             browser.settle();
             busy[step].push(cpu_milliseconds(&mut browser) - before);
         }
-        browser.evaluate("document.querySelector('#show-all').click()");
+        browser.evaluate("document.querySelectorAll('#views a')[2].click()");
         browser.settle();
     }
     for (((name, _), times), busy) in steps.iter().zip(times).zip(busy) {

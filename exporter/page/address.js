@@ -1,7 +1,16 @@
 // What is shown, kept in the address after `#`, so that a link to it can be pasted anywhere and the
 // browser's back button works. Only what differs from the beginning is written.
 
-const BEGINNING = { kind: "all", span: "", thread: "", q: "", zoom: "", runtime: "hidden", idle: "hidden", root: "top", sort: "seen", order: "down", filter: "", threads: "seen", threadorder: "down" };
+const BEGINNING = {
+  view: "", from: "", to: "", last: "300",
+  kind: "all", span: "", thread: "", q: "", zoom: "", runtime: "hidden", idle: "hidden", root: "top",
+  sort: "seen", order: "down", filter: "", threads: "seen", threadorder: "down",
+  classes: "", classorder: "down", others: "hidden",
+  msort: "took", morder: "down", find: "", destination: "", group: "", wait: "", normal: "hidden",
+  class: "", base: "normal", fsort: "more", forder: "down", wsort: "more", worder: "down",
+};
+// What stays as it is when another view is chosen: the time that is looked at.
+const LASTING = ["from", "to", "last"];
 
 function readAddress() {
   const given = new URLSearchParams(window.location.hash.slice(1));
@@ -10,10 +19,23 @@ function readAddress() {
   return state;
 }
 
+// Links of before there were views say what they mean by what they choose.
+function viewOf(state) {
+  if (VIEWS.some((view) => view.key === state.view)) return state.view;
+  if (state.span) return "message";
+  return state.thread || state.q || state.zoom || state.kind !== "all" ? "all" : "overview";
+}
+
 function addressOf(state) {
   const kept = new URLSearchParams();
   for (const [name, value] of Object.entries(BEGINNING)) if (state[name] !== value) kept.set(name, state[name]);
   return "#" + kept.toString();
+}
+
+// The address of another view of the same time.
+function addressOfView(patch) {
+  const lasting = Object.fromEntries(LASTING.map((name) => [name, state[name]]));
+  return addressOf({ ...BEGINNING, ...lasting, ...patch });
 }
 
 // `step`: whether the back button should come back to where we were.

@@ -144,6 +144,11 @@ class Picture {
 
   // Each kind's part of the frame in its colour, in the order of KINDS.
   fill(tree, node, name, hidden, x, wide, y) {
+    if (tree.baseline) {
+      this.context.fillStyle = this.differing(tree.total[node], tree.baseline[node], hidden);
+      this.context.fillRect(x, y, wide, ROW - 1);
+      return;
+    }
     let left = x;
     for (let kind = 0; kind < KINDS.length; kind++) {
       const part = (wide * tree.kinds[kind][node]) / tree.total[node];
@@ -152,6 +157,15 @@ class Picture {
       this.context.fillRect(left, y, part, ROW - 1);
       left += part;
     }
+  }
+
+  // Red is more than on the other side, blue is less; the paler, the smaller the difference is beside the larger of the two.
+  differing(here, there, hidden) {
+    const part = (here - there) / Math.max(here, there, 1e-9);
+    const hue = part > 0 ? 10 : 212;
+    const strength = Math.abs(part) * (hidden ? 45 : 85);
+    const light = this.dark ? 30 + 12 * Math.abs(part) : 90 - 22 * Math.abs(part);
+    return `hsl(${hue} ${Math.round(strength)}% ${Math.round(light)}%)`;
   }
 
   label(view, node, name, hidden, x, wide, y) {

@@ -147,6 +147,7 @@ class Flame {
     const row = (name, value) => list.append(element("dt", {}, name), element("dd", {}, value));
     row("time", duration(tree.total[node]) + " · " + share(tree.total[node], tree.total[0]));
     if (this.view.zoom !== 0) row("of the zoomed", share(tree.total[node], tree.total[this.view.zoom]));
+    if (tree.baseline) row("on the other side", duration(tree.baseline[node]));
     row("self", duration(tree.self[node]) + " · " + share(tree.self[node], tree.total[0]));
     const used = KINDS.filter((_, kind) => tree.kinds[kind][node] > 0);
     if (used.length > 1) KINDS.forEach((kind, at) => tree.kinds[at][node] > 0 && row(kind.name, duration(tree.kinds[at][node]) + " · " + share(tree.kinds[at][node], tree.total[node])));

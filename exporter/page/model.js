@@ -1,15 +1,16 @@
 // The data as it is asked: decoded once, folded for each view. Nothing here touches the document.
 
-const FORMAT = 3;
+const FORMAT = 4;
 const RUNTIME = 1, KERNEL = 2;
 const KINDS = [
-  { key: "cpu", name: "On CPU", about: "running" },
-  { key: "off_cpu", name: "Off CPU", about: "blocked: locks, sockets, files, sleep" },
-  { key: "run_queue", name: "Run queue", about: "runnable, waiting for a CPU" },
-  { key: "suspended", name: "Suspended", about: "a task at an await, until its wake-up" },
-  { key: "ready", name: "Ready", about: "a task that was woken, until its next poll" },
-  { key: "unknown", name: "Unknown", about: "of spans' wall times what was not seen" },
+  { key: "cpu", name: "On CPU", word: "on CPU", about: "running" },
+  { key: "off_cpu", name: "Off CPU", word: "off CPU", about: "blocked: locks, sockets, files, sleep" },
+  { key: "run_queue", name: "Run queue", word: "run queue", about: "runnable, waiting for a CPU" },
+  { key: "suspended", name: "Suspended", word: "suspended", about: "a task at an await, until its wake-up" },
+  { key: "ready", name: "Ready", word: "ready", about: "a task that was woken, until its next poll" },
+  { key: "unknown", name: "Unknown", word: "unknown", about: "of spans' wall times what was not seen" },
 ];
+const UNKNOWN = 5;
 const ALL_KINDS = (1 << KINDS.length) - 1;
 // Kinds that every recording shows; the others only where there was such time.
 const ALWAYS_SHOWN = 3;
@@ -35,13 +36,16 @@ function decode(data) {
     line: Int32Array.from(data.nodes.line),
     samples: data.samples,
     idle: new Uint8Array(data.samples.node.length),
+    isShare: new Uint8Array(data.samples.node.length),
+    waits: data.samples.wait.map(text),
     spans: data.spans.span_id.map((id, at) => ({
       id: text(id), trace: text(data.spans.trace_id[at]), name: text(data.spans.name[at]),
       destination: text(data.spans.destination[at]), group: text(data.spans.group[at]),
       operation: text(data.spans.operation[at]), service: text(data.spans.service[at]),
       key: id < 0 ? "folded-" + at : text(id), time: noTime(), threads: new Set(),
       kind: data.spans.kind[at], cause: text(data.spans.cause[at]), share: data.spans.share[at],
-      wait: text(data.spans.wait[at]),
+      wait: text(data.spans.wait[at]), kept: text(data.spans.kept[at]), wall: data.spans.wall[at], children: data.spans.children[at],
+      batch: data.spans.batch[at], headOfLine: data.spans.head_of_line[at], begin: data.spans.begin[at], shared: noTime(), at,
       wokenBy: data.spans.woken_by[at].map(([words, time, frames]) => ({ words: text(words), time, frames: frames.map(text) })),
     })),
     threads: data.threads.name.map((name, at) => ({
@@ -51,13 +55,40 @@ function decode(data) {
     total: noTime(),
     idleTotal: noTime(),
     count: 0,
+    start: data.start_unix_milliseconds,
+    seconds: data.duration_nanoseconds / 1e9,
+    told: toldSpans(data, text),
+    bounds: data.traffic ? data.traffic.bounds : [],
+    traffic: trafficOf(data, text),
   };
   for (const at of data.idle_samples) model.idle[at] = 1;
+  for (const at of data.shares) model.isShare[at] = 1;
   unrepeat(model.spans);
   unrepeat(model.threads);
   sumOwners(model);
   model.kinds = KINDS.map((kind, at) => ({ ...kind, at })).filter((kind) => kind.at < ALWAYS_SHOWN || model.total[kind.at] > 0);
   return model;
+}
+
+// Finished spans of the traces that kept spans are in, as their tracers told them.
+function toldSpans(data, text) {
+  const { told } = data;
+  if (!told) return [];
+  return told.span_id.map((id, at) => ({
+    id: text(id), trace: text(told.trace_id[at]), parent: text(told.parent_id[at]), kind: told.kind[at], name: text(told.name[at]),
+    service: text(told.service[at]), destination: text(told.destination[at]), operation: text(told.operation[at]),
+    begin: told.begin[at], wall: told.wall[at], failed: told.failed[at] === 1, links: told.links[at].map(text),
+  }));
+}
+
+// How many messages of each class went by, kept or not, and what they took.
+function trafficOf(data, text) {
+  const { traffic } = data;
+  if (!traffic) return [];
+  return traffic.count.map((count, at) => ({
+    destination: text(traffic.destination[at]), group: text(traffic.group[at]), operation: text(traffic.operation[at]), service: text(traffic.service[at]),
+    name: text(traffic.name[at]), count, failed: traffic.failed[at], told: traffic.told[at] === 1, bins: traffic.bins[at],
+  }));
 }
 
 function noTime() {
@@ -86,7 +117,7 @@ function sumOwners(model) {
     }
     if (span[at] >= 0) {
       const row = model.spans[span[at]];
-      row.time[kind[at]] += time;
+      (model.isShare[at] ? row.shared : row.time)[kind[at]] += time;
       if (model.threads[thread[at]].name) row.threads.add(model.threads[thread[at]].name);
     }
   }
@@ -112,7 +143,7 @@ function isHidden(model, id) {
 }
 
 // Folds the chosen samples into one tree. `choice`: `kinds` (bits), `span` and `thread` (positions, -1 for
-// all), `hideRuntime`, `hideIdle`.
+// all), `among` (a bit per span, where only some are meant, without their shares of batches), `hideRuntime`, `hideIdle`.
 //
 // Hiding runtime frames keeps what a person needs of them: the frame by which their own code entered the
 // runtime at the end of a stack (`Mutex::lock`, `TcpStream::read`). Everything else of it is left out, and
@@ -128,6 +159,7 @@ function fold(model, choice) {
     if (!(choice.kinds & (1 << kind[at]))) continue;
     if (choice.span >= 0 && span[at] !== choice.span) continue;
     if (choice.thread >= 0 && thread[at] !== choice.thread) continue;
+    if (choice.among && (span[at] < 0 || !choice.among[span[at]] || model.isShare[at])) continue;
     if (choice.hideIdle && model.idle[at]) continue;
     if (node[at] < 0) {
       stackless[kind[at]] += nanoseconds[at];
@@ -173,7 +205,7 @@ function fold(model, choice) {
 
 class TreeBuilder {
   constructor(model) {
-    this.width = model.names.length;
+    this.width = model.width ?? model.names.length;
     this.parent = [-1];
     this.called = [model.root];
     this.line = [0];

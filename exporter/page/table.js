@@ -61,7 +61,7 @@ class Table {
     this.shown = words.length ? rows.filter((row) => words.every((word) => row.text.includes(word))) : rows.slice();
     const column = this.columns.find((each) => each.key === sort && each.value) ?? this.columns.find((each) => each.value);
     const sign = descending ? -1 : 1;
-    this.shown.sort((a, b) => {
+    if (column) this.shown.sort((a, b) => {
       const left = column.value(a), right = column.value(b);
       return sign * (typeof left === "number" ? left - right : left.localeCompare(right, "en", { numeric: true }));
     });

@@ -19,3 +19,5 @@ pub use groups::Times;
 pub(crate) use groups::group;
 pub use messages::{MessageClass, Messages, messages};
 pub use spans::{DestinationTime, SpanTime, TraceTime, destinations, spans, traces};
+#[cfg(feature = "page")]
+pub(crate) use waits::Waits;

@@ -12,13 +12,15 @@ use std::collections::HashMap;
 use serde::Serialize;
 use spanprof_symbolizer::{Frame, FrameKind};
 
-use super::owners::{Owners, SpanTable, ThreadTable};
+use super::owners::{Owner, Owners, SpanTable, ThreadTable};
 use super::{LossAmount, PageDetails};
+use crate::analysis::Waits;
 use crate::idle::IdleSamples;
+use crate::waits::Wait;
 use crate::{Location, Profile, SampleKind, StackId, runtime};
 
 /// The number of the layout below; the page's program refuses another.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The longest text that is given to the page, in characters. C++ and Rust names of real programs stay
 /// under it; a hostile one of 64 KB on every frame would make the page unusable.
@@ -48,6 +50,8 @@ struct PageData<'a> {
     samples: SampleTable,
     /// The positions in `samples` of idle threads' time.
     idle_samples: Vec<usize>,
+    /// The positions in `samples` of messages' shares of what was done for a whole batch, beside their own time.
+    shares: Vec<usize>,
     spans: SpanTable,
     threads: ThreadTable,
 }
@@ -74,7 +78,7 @@ struct NodeTable {
     line: Vec<u32>,
 }
 
-/// One entry per distinct (node, kind, span, thread, idle).
+/// One entry per distinct (node, kind, owner, wait, idle).
 #[derive(Serialize, Default)]
 struct SampleTable {
     /// The leaf's position in `nodes`; -1 for time without any stack.
@@ -87,6 +91,8 @@ struct SampleTable {
     span: Vec<i64>,
     /// Positions in `threads`.
     thread: Vec<u32>,
+    /// What was waited for, positions in `strings`; -1 where nothing was.
+    wait: Vec<i64>,
 }
 
 /// Texts stored once, readable and bounded.
@@ -196,17 +202,23 @@ pub(super) fn to_json(profile: &Profile, details: &PageDetails) -> String {
     let mut tree = Tree::default();
     let mut owners = Owners::default();
     let idle_threads = IdleSamples::of(profile);
-    let mut idle_samples = Vec::new();
-    let mut sums: HashMap<(i64, u8, i64, u32, bool), usize> = HashMap::new();
+    let (mut idle_samples, mut shares) = (Vec::new(), Vec::new());
+    let mut waits = Waits::default();
+    let mut sums: HashMap<(i64, u8, Owner, i64, bool), usize> = HashMap::new();
     let mut samples = SampleTable::default();
     for (key, value) in profile.samples() {
         let node = tree.leaf(profile, key.stack, &mut strings);
         let owner = owners.of(profile, key.labels, &mut strings);
         let kind = position_of(key.kind);
+        let (wait, _) = waits.of(profile, &key);
+        let wait = strings.optional(wait.map(Wait::as_str));
         let idle = idle_threads.contains(&key);
-        let at = *sums.entry((node, kind, owner.span, owner.thread, idle)).or_insert_with(|| {
+        let at = *sums.entry((node, kind, owner, wait, idle)).or_insert_with(|| {
             if idle {
                 idle_samples.push(samples.node.len());
+            }
+            if owner.is_share {
+                shares.push(samples.node.len());
             }
             samples.node.push(node);
             samples.kind.push(kind);
@@ -214,6 +226,7 @@ pub(super) fn to_json(profile: &Profile, details: &PageDetails) -> String {
             samples.count.push(0);
             samples.span.push(owner.span);
             samples.thread.push(owner.thread);
+            samples.wait.push(wait);
             samples.node.len() - 1
         });
         samples.nanoseconds[at] = samples.nanoseconds[at].saturating_add(value.nanoseconds);
@@ -234,6 +247,7 @@ pub(super) fn to_json(profile: &Profile, details: &PageDetails) -> String {
         nodes: tree.nodes,
         samples,
         idle_samples,
+        shares,
         spans,
         threads,
     };

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::data::{Strings, position_of};
 use crate::analysis::group;
 use crate::waits::Wait;
-use crate::{LabelSetId, LabelValue, Profile, WokenBy, label};
+use crate::{LabelSetId, LabelValue, Profile, SpanIds, WokenBy, label};
 
 /// One entry per span, or per set of spans that were folded together. Where a column says nothing
 /// else it holds positions in the page's strings; -1 where unknown.
@@ -34,12 +34,37 @@ pub(super) struct SpanTable {
     wait: Vec<i64>,
     /// Who ended most of its waits, then who had made that one wait, and so on: words, nanoseconds, frames leaf first.
     woken_by: Vec<Vec<(i64, u64, Vec<u32>)>>,
+    /// Why it keeps its ids: `slow` or `failed`; -1 for normal ones.
+    kept: Vec<i64>,
+    /// From its begin to its end, in nanoseconds; -1 where no tracer told.
+    wall: Vec<i64>,
+    /// When it began, in microseconds since 1970; 0 where no tracer told.
+    begin: Vec<u64>,
+    /// In which children in the same service were open, in nanoseconds.
+    children: Vec<u64>,
+    /// How many messages came in one poll with the one that it processes; 0 where unknown.
+    batch: Vec<u32>,
+    /// How long neighbours of that poll were processed before it, in nanoseconds.
+    head_of_line: Vec<u64>,
 }
 
 /// Frames of a waker that the page gets, from the leaf.
 const WAKER_FRAMES: usize = 8;
 
 impl SpanTable {
+    fn tell_facts(&mut self, profile: &Profile, strings: &Strings) {
+        for at in 0..self.span_id.len() {
+            let text = |position: i64| strings.text(position).unwrap_or_default().to_owned();
+            let ids = SpanIds { trace_id: text(self.trace_id[at]), span_id: text(self.span_id[at]) };
+            let facts = profile.span_facts.get(&ids).copied().unwrap_or_default();
+            self.wall.push(facts.wall_ns.map_or(-1, |wall| i64::try_from(wall).unwrap_or(i64::MAX)));
+            self.begin.push(0);
+            self.children.push(facts.children_ns);
+            self.batch.push(facts.batch_size);
+            self.head_of_line.push(facts.head_of_line_ns);
+        }
+    }
+
     fn chains(&self, profile: &Profile, strings: &mut Strings) -> Vec<Vec<(i64, u64, Vec<u32>)>> {
         let mut chains = Vec::with_capacity(self.span_id.len());
         for (trace_id, span_id) in self.trace_id.iter().zip(&self.span_id) {
@@ -70,12 +95,14 @@ pub(super) struct ThreadTable {
 }
 
 /// Whose time one sample is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     /// The span's position in the span table; -1 outside any span.
     pub(super) span: i64,
     /// The thread's position in the thread table.
     pub(super) thread: u32,
+    /// Whether it is the span's share of what was done for its whole batch.
+    pub(super) is_share: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,7 +128,11 @@ impl Owners {
             return *owner;
         }
         let reader = Labels { profile, labels };
-        let owner = Owner { span: self.span(&reader, strings), thread: self.thread(&reader, strings) };
+        let owner = Owner {
+            span: self.span(&reader, strings),
+            thread: self.thread(&reader, strings),
+            is_share: reader.value(label::SHARE).is_some(),
+        };
         self.known.insert(labels, owner);
         owner
     }
@@ -122,6 +153,7 @@ impl Owners {
             self.spans.wait[at] = strings.optional(group.main_wait.map(Wait::as_str));
         }
         self.spans.woken_by = self.spans.chains(profile, strings);
+        self.spans.tell_facts(profile, strings);
         (self.spans, self.threads)
     }
 
@@ -148,6 +180,7 @@ impl Owners {
             spans.cause.push(-1);
             spans.share.push(0.0);
             spans.wait.push(-1);
+            spans.kept.push(-1);
             for column in [
                 &mut spans.name,
                 &mut spans.destination,
@@ -170,6 +203,10 @@ impl Owners {
             if column[at] < 0 {
                 column[at] = value;
             }
+        }
+        let kept = labels.text(label::KEPT, strings);
+        if kept >= 0 {
+            spans.kept[at] = kept;
         }
         position
     }

@@ -139,8 +139,13 @@ impl Browser {
 
     /// Opens a file, with what follows `#` in its address, and waits until it is loaded.
     pub(crate) fn open(&mut self, file: &Path, fragment: &str) {
+        self.open_url(&format!("file://{}#{fragment}", file.display()));
+    }
+
+    /// Opens an address, and waits until it is loaded.
+    pub(crate) fn open_url(&mut self, url: &str) {
         // Through a blank page, because a change of the fragment alone does not load a page again.
-        for url in ["about:blank".to_owned(), format!("file://{}#{fragment}", file.display())] {
+        for url in ["about:blank", url] {
             self.events.retain(|event| event["method"] != "Page.loadEventFired");
             self.call("Page.navigate", json!({ "url": url }));
             while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {

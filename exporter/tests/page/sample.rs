@@ -88,6 +88,15 @@ pub(crate) const LOCKED_SPAN: &str = "00000000000000a0";
 
 /// A consumer of orders, ten seconds long, with some sixty spans of five causes.
 pub(crate) fn orders() -> Profile {
+    consumer_of(false)
+}
+
+/// The same, all of one destination, with the first message of each cause kept as slow.
+pub(crate) fn orders_with_slow_ones() -> Profile {
+    consumer_of(true)
+}
+
+fn consumer_of(one_destination: bool) -> Profile {
     let mut maker = Maker::default();
     maker.profile.start_unix_nanoseconds = 1_767_225_600_000_000_000;
     maker.profile.duration_nanoseconds = 10_004_000_000;
@@ -126,8 +135,9 @@ pub(crate) fn orders() -> Profile {
     ];
     for number in 0_u64..60 {
         let which = (number % 5) as usize;
-        let destination =
-            ["orders.created", "orders.priced", "orders.charged", "orders.retried", "orders.archived"][which];
+        let destinations =
+            ["orders.created", "orders.priced", "orders.charged", "orders.retried", "orders.archived"];
+        let destination = if one_destination { destinations[0] } else { destinations[which] };
         let span = format!("{:016x}", 0xa0 + number);
         let trace = format!(
             "{:032x}",
@@ -135,7 +145,7 @@ pub(crate) fn orders() -> Profile {
         );
         let name = format!("process {destination}");
         let thread = 4243 + (number % 4) as i64;
-        let facts = [
+        let mut facts = vec![
             (label::TRACE_ID, trace.as_str()),
             (label::SPAN_ID, &span),
             (label::SPAN_NAME, &name),
@@ -145,7 +155,10 @@ pub(crate) fn orders() -> Profile {
             (label::OPERATION, "process"),
             (label::THREAD_NAME, THREADS[(number % 4) as usize]),
         ];
-        let waiting: Vec<_> = facts.into_iter().chain([(label::WAIT, WAITS[which])]).collect();
+        if one_destination && number < 5 {
+            facts.push((label::KEPT, "slow"));
+        }
+        let waiting: Vec<_> = facts.iter().copied().chain([(label::WAIT, WAITS[which])]).collect();
         let labels = maker.labels(&facts, thread);
         let waiting = maker.labels(&waiting, thread);
         // The first of each cause is the slow one.

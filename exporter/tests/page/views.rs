@@ -1,0 +1,177 @@
+//! The views: from the front to the function that was slow, the list, the comparison, the profiler's health.
+
+use serde_json::json;
+use spanprof_exporter::page::PageDetails;
+use spanprof_exporter::{LabelValue, Profile, SampleKind, label};
+
+use super::browser::{Browser, Theme};
+use super::{assert_quiet, details, report, sample};
+
+/// How many rows a table shows.
+fn rows(browser: &mut Browser, table: &str) -> u64 {
+    let expression = format!("document.querySelectorAll('{table} tbody tr').length");
+    browser.evaluate(&expression).as_u64().expect("a number")
+}
+
+/// The names of the frames that the flame graph has, which is drawn and holds no text.
+fn is_in_flame_graph(browser: &mut Browser, function: &str) -> bool {
+    let search = format!(
+        "(() => {{ const box = document.querySelector('#search'); box.value = {}; \
+         box.dispatchEvent(new Event('input')); }})()",
+        json!(function)
+    );
+    browser.evaluate(&search);
+    browser.settle();
+    !browser.text("#matches").starts_with("no match") && !browser.text("#matches").is_empty()
+}
+
+#[test]
+fn two_clicks_lead_from_the_front_to_the_function_that_was_slow() {
+    let Some(mut browser) = Browser::start("two_clicks_lead_from_the_front_to_the_function") else { return };
+    let report = report(&sample::orders_with_slow_ones(), &details());
+    for (theme, name) in [(Theme::Light, "front.png"), (Theme::Dark, "front-dark.png")] {
+        browser.dress(1280, 900, theme);
+        browser.open(&report.file, "");
+        browser.screenshot(name);
+    }
+    // What was folded names no group.
+    assert_eq!(rows(&mut browser, "#destinations"), 2, "{}", browser.text("#destinations"));
+    let row = browser.text("#destinations tbody tr:first-child");
+    assert!(row.contains("orders.created") && row.contains("group billing"), "{row}");
+    assert!(row.contains("off CPU"), "the largest kinds in words: {row}");
+    assert_eq!(browser.text("#slowest-heading"), "Slowest messages");
+    browser.click("#slowest tbody tr:first-child td.col-name");
+    browser.screenshot("message-dark.png");
+    let chosen = browser.text("#selection");
+    assert!(chosen.contains("waiting for a lock in orders::inventory::Inventory::reserve"), "{chosen}");
+    assert!(chosen.contains(sample::LOCKED_SPAN) && chosen.contains("slow"), "{chosen}");
+    assert!(is_in_flame_graph(&mut browser, "orders::inventory"));
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn the_list_of_messages_is_narrowed_by_destination_group_cause_and_text() {
+    let Some(mut browser) = Browser::start("the_list_of_messages_is_narrowed") else { return };
+    let report = report(&sample::orders_with_slow_ones(), &details());
+    browser.dress(1024, 800, Theme::Light);
+    browser.open(&report.file, "view=messages");
+    browser.screenshot("messages-1024.png");
+    assert_eq!(browser.evaluate("document.documentElement.scrollWidth - innerWidth"), 0);
+    let slow = rows(&mut browser, "#messages");
+    assert!(slow > 0 && slow < 60, "{slow} of 60");
+    browser.click("#show-normal");
+    assert_eq!(rows(&mut browser, "#messages"), 60);
+    browser.evaluate(
+        "(() => { const s = document.querySelector('#filter-wait'); s.value = 'socket'; s.dispatchEvent(new Event('change')); })()",
+    );
+    browser.settle();
+    assert_eq!(rows(&mut browser, "#messages"), 12);
+    assert!(browser.evaluate("location.hash").as_str().unwrap().contains("wait=socket"));
+    browser.click("#message-filter");
+    browser.type_text("no such message");
+    assert!(browser.text("#messages").contains("Nothing here matches"));
+    browser.press("Escape");
+    assert_eq!(rows(&mut browser, "#messages"), 12);
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn slow_messages_beside_normal_ones_show_what_is_more() {
+    let Some(mut browser) = Browser::start("slow_messages_beside_normal_ones") else { return };
+    let report = report(&sample::orders_with_slow_ones(), &details());
+    for (theme, name) in [(Theme::Light, "compare.png"), (Theme::Dark, "compare-dark.png")] {
+        browser.dress(1280, 1000, theme);
+        browser.open(&report.file, "view=compare");
+        browser.screenshot(name);
+    }
+    let first = browser.text("#compare-waits tbody tr:first-child");
+    assert!(first.starts_with("lock") && first.contains('+'), "{first}");
+    let function = browser.text("#compare-functions tbody tr:first-child");
+    assert!(function.contains('+'), "{function}");
+    assert!(browser.text("#compare-words").contains("normal one"), "{}", browser.text("#compare-words"));
+    // To the function in the picture, by its row.
+    let count = rows(&mut browser, "#compare-functions");
+    assert!(count > 3, "{count}");
+    browser.click("#compare-functions tbody tr:first-child td.number");
+    assert!(browser.text("#matches").contains("function"), "{}", browser.text("#matches"));
+    browser.open(&report.file, "view=all");
+    browser.open(&report.file, "view=compare&runtime=shown");
+    assert!(browser.text("#flame-heading").contains("red is more"));
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn without_slow_ones_the_views_say_what_they_wait_for() {
+    let Some(mut browser) = Browser::start("without_slow_ones_the_views_say") else { return };
+    let report = report(&Profile::default(), &PageDetails::default());
+    browser.dress(1280, 800, Theme::Light);
+    browser.open(&report.file, "");
+    browser.screenshot("front-empty.png");
+    assert!(browser.text("#destinations").contains("No thread published a span"));
+    assert!(browser.text("#slowest").contains("No message was seen"));
+    browser.open(&report.file, "view=compare");
+    assert!(browser.text("#compare-words").contains("Nothing to compare yet"));
+    browser.open(&report.file, "view=health");
+    browser.screenshot("health-empty.png");
+    assert!(browser.text("#health").contains("Nothing was lost"));
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn the_profilers_health_tells_each_loss() {
+    let Some(mut browser) = Browser::start("the_profilers_health_tells_each_loss") else { return };
+    let report = report(&sample::orders(), &details());
+    browser.dress(1280, 800, Theme::Light);
+    browser.open(&report.file, "view=health");
+    browser.screenshot("health.png");
+    let health = browser.text("#health");
+    for words in
+        ["stacks were cut at 1,000 frames", "28.13 ms", "spanprof record --name orders", "capture by BPF"]
+    {
+        assert!(health.contains(words), "{words}: {health}");
+    }
+    assert_eq!(rows(&mut browser, "#health"), 3);
+    assert_quiet(&mut browser);
+}
+
+/// All that a hostile service can name: its topic, its group, its span.
+#[test]
+fn a_script_in_a_topics_name_is_shown_as_text_in_every_view() {
+    let Some(mut browser) = Browser::start("a_script_in_a_topics_name_is_shown_as_text") else { return };
+    let topic = "</script><img src=x onerror=owned=1>\"'&{{data}}\u{202e}";
+    let mut maker = sample::Maker::default();
+    let stack = maker.stack(&["main", topic]);
+    for (span, kept) in [("00000000000000b1", Some("slow")), ("00000000000000b2", None)] {
+        let mut labels = vec![
+            (label::SPAN_ID, span),
+            (label::TRACE_ID, topic),
+            (label::DESTINATION, topic),
+            (label::CONSUMER_GROUP, topic),
+            (label::OPERATION, topic),
+            (label::SERVICE_NAME, topic),
+            (label::WAIT, topic),
+        ];
+        labels.extend(kept.map(|kept| (label::KEPT, kept)));
+        let labels = maker.labels(&labels, 1);
+        maker.add(stack, labels, SampleKind::OffCpu, 5_000_000);
+    }
+    assert!(
+        maker.profile.label_sets().iter().flatten().any(|each| each.value == LabelValue::Text(topic.into()))
+    );
+    let report = report(&maker.profile, &PageDetails::default());
+    browser.dress(1024, 800, Theme::Light);
+    for view in ["overview", "messages", "message&span=00000000000000b1", "all", "compare", "health"] {
+        browser.open(&report.file, &format!("view={view}"));
+        assert_eq!(browser.evaluate("typeof window.owned"), "undefined", "{view}");
+        assert_eq!(browser.evaluate("document.images.length"), 0, "{view}");
+        assert_eq!(browser.evaluate("document.documentElement.scrollWidth - innerWidth"), 0, "{view}");
+        if view != "health" {
+            assert!(browser.text("body").contains("onerror=owned=1"), "{view}");
+        }
+    }
+    browser.open(&report.file, "view=overview");
+    browser.screenshot("front-hostile.png");
+    browser.click("#destinations tbody tr a");
+    assert!(browser.text("#messages-heading").contains("</script>"));
+    assert_quiet(&mut browser);
+}
