@@ -39,6 +39,17 @@ fn help_names_examples_and_exit_codes() {
 }
 
 #[test]
+fn top_prints_one_picture_for_scripts() {
+    if !can_capture("top_prints_one_picture_for_scripts") {
+        return;
+    }
+    let cat = Cat::start();
+    let finished = run(spanprof().args(["top", "--pid", &cat.id(), "--once", "0.5"]));
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.output.contains("no thread published a span"), "{finished:?}");
+}
+
+#[test]
 fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
     for (arguments, words) in [
         (&["record"][..], "no process is selected"),
@@ -50,6 +61,8 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["record", "--hz", "10001", "--pid", "1"], "1..=10000"),
         (&["record", "--seconds", "0", "--pid", "1"], "seconds"),
         (&["record", "--pid", "1", "--", "true"], "cannot be used with"),
+        (&["top"], "no process is selected"),
+        (&["top", "--pid", "1"], "--once 10 prints one picture"),
         (&["attach", "--pid", "1"], "--pyroscope URL or --dir DIR"),
         (&["attach", "--dir", "x"], "no process is selected"),
         (&["attach", "--dir", "x"], "take profiles with --receive"),

@@ -1,4 +1,4 @@
-//! The command line: `spanprof record`, `attach`, `show`, `diff`, `doctor` and `demo`.
+//! The command line: `spanprof record`, `attach`, `top`, `show`, `diff`, `doctor` and `demo`.
 //!
 //! One file per subcommand. Results go to standard output, progress and the closing words to standard
 //! error. The exit codes are part of the contract (`exit`). It lives in the library so that tests
@@ -25,6 +25,7 @@ mod shipping;
 mod show;
 mod stdout;
 mod table;
+mod top;
 mod units;
 mod waits;
 mod words;
@@ -58,6 +59,8 @@ Examples:
       Start a program and record it until it ends.
   spanprof attach --name orders-consumer --pyroscope http://localhost:4040
       Profile until Ctrl-C and push every ten seconds.
+  spanprof top --name orders-consumer
+      Watch its destinations and slow messages in the terminal.
   spanprof show spanprof-out --by span
       List the slowest spans of a recording with where their time went.
   spanprof diff spanprof-out --slow-vs-normal
@@ -77,6 +80,7 @@ enum Command {
     Demo(demo::DemoArguments),
     Record(record::RecordArguments),
     Attach(attach::AttachArguments),
+    Top(top::TopArguments),
     Show(show::ShowArguments),
     Diff(diff::DiffArguments),
     Doctor(doctor::DoctorArguments),
@@ -103,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),
         Command::Attach(arguments) => attach::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -13,6 +13,8 @@ const INDENT: usize = 2;
 const LEAST_PROSE: usize = 48;
 /// A column that may be cut keeps so much.
 const LEAST_CUT: usize = 8;
+/// A cell is no longer than this: names come from other processes, and no terminal shows more.
+const LONGEST_CELL: usize = 1_000;
 /// Prose beneath a row has at most so many lines.
 const PROSE_LINES: usize = 2;
 
@@ -56,7 +58,7 @@ impl Table {
 
     /// Adds a row; cells that are missing are empty.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let mut row: Vec<String> = cells.into_iter().map(|cell| printable(&cell)).collect();
+        let mut row: Vec<String> = cells.into_iter().map(|cell| bounded(printable(&cell))).collect();
         row.resize(self.headings.len(), String::new());
         self.rows.push(row);
     }
@@ -180,6 +182,14 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+fn bounded(mut cell: String) -> String {
+    if let Some((end, _)) = cell.char_indices().nth(LONGEST_CELL) {
+        cell.truncate(end);
+        cell.push('…');
+    }
+    cell
+}
+
 /// Names come from other processes: control characters could move a terminal's cursor.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
@@ -188,6 +198,16 @@ pub(crate) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_any_length_has_a_line() {
+        let mut table = Table::new(&["span", "~topic", "|cause"]);
+        let name = "é".repeat(70_000);
+        table.row([name.clone(), name.clone(), name]);
+        for width in [1, 80, usize::MAX] {
+            assert!(table.render_within(width).chars().count() < 20_000);
+        }
+    }
 
     #[test]
     fn columns_are_aligned_and_control_characters_replaced() {
