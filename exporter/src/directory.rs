@@ -1,9 +1,10 @@
 //! Files in a directory: the report of one recording, and windows of a long attachment.
 //!
 //! Each file is written beside its place under a hidden name and renamed when whole, so that a reader never
-//! sees half a file and a full disk leaves none behind. Writing in place was refused for that reason;
-//! `fsync` is not called, because a recording is not worth a stalled disk, and a crash of the whole machine
-//! costs at most the newest files.
+//! sees half a file and a full disk leaves none behind. Writing in place was refused for that reason.
+//! Windows are synchronised with the disk, as they are written on a thread that may wait, and are there to look
+//! back after a crash. A report is not: it is not worth that its command stalls, and a crash of the whole machine
+//! costs at most the newest one.
 
 #[cfg(feature = "svg")]
 mod report;

@@ -25,6 +25,7 @@ pub mod sinks;
 mod stack_bounds;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;
+pub mod stored;
 #[cfg(feature = "svg")]
 pub mod svg;
 pub mod waits;

@@ -221,7 +221,7 @@ impl ShipReport {
         match written {
             Ok(window) => {
                 self.pushed += 1;
-                self.bytes += window.bytes;
+                self.bytes += window.window.bytes;
             }
             Err(error) => {
                 match error {

@@ -9,6 +9,7 @@ use fixture::profile;
 use spanprof_exporter::directory::{DirectoryError, ReportFile, WindowDirectory, write_report};
 use spanprof_exporter::idle::{IdleThreads, WAITING_WITHOUT_SPAN};
 use spanprof_exporter::pprof::decode;
+use spanprof_exporter::stored::WindowStore;
 use spanprof_exporter::svg::flame_graph;
 use spanprof_exporter::{Label, Location, Profile, SampleFilter, SampleKey, SampleKind, label};
 use spanprof_symbolizer::FrameKind;
@@ -143,14 +144,37 @@ fn a_window_larger_than_the_directory_may_be_is_refused_and_costs_no_older_one()
 }
 
 #[test]
-fn what_a_killed_process_left_is_removed() {
+fn windows_go_by_age_too() {
     let temporary = tempfile::tempdir().unwrap();
-    // No process has this number: the kernel's largest is 4,194,304.
-    std::fs::write(temporary.path().join(".spanprof-1.pb.gz.4194999-0.partial"), "half").unwrap();
-    let own = format!(".spanprof-1.pb.gz.{}-0.partial", std::process::id());
-    std::fs::write(temporary.path().join(&own), "half").unwrap();
+    let hour = std::time::Duration::from_secs(3_600);
+    let windows = WindowDirectory::new(temporary.path(), 1 << 20).unwrap().keeping_for(hour);
+    for seconds in [1_000, 1_010, 4_600] {
+        assert_eq!(windows.write(&window(seconds)).unwrap().removed.len(), 0, "{seconds}");
+    }
+    let written = windows.write(&window(4_601)).unwrap();
+    assert_eq!(written.removed, [temporary.path().join("spanprof-1000.pb.gz")]);
+    let kept = windows.files().list().unwrap();
+    assert_eq!(kept.iter().map(|window| window.seconds).collect::<Vec<_>>(), [1_010, 4_600, 4_601]);
+    let read = windows.files().read(&written.window).unwrap().unwrap();
+    assert_eq!((read.len() as u64, written.window), (written.window.bytes, kept[2]));
+    std::fs::remove_file(&written.path).unwrap();
+    assert_eq!(windows.files().read(&written.window).unwrap(), None);
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed_and_what_another_one_writes_is_not() {
+    let temporary = tempfile::tempdir().unwrap();
+    // Of a process whose number somebody has again, so that numbers tell nothing.
+    let left = format!(".spanprof-1.pb.gz.{}-0.partial", std::process::id());
+    std::fs::write(temporary.path().join(left), "half").unwrap();
+    let being_written = ".spanprof-2.pb.gz.1-0.partial";
+    let file = std::fs::File::create(temporary.path().join(being_written)).unwrap();
+    file.try_lock().unwrap();
     WindowDirectory::new(temporary.path(), 1_000).unwrap();
-    assert_eq!(names(temporary.path()), [own]);
+    assert_eq!(names(temporary.path()), [being_written]);
+    drop(file);
+    WindowDirectory::new(temporary.path(), 1_000).unwrap();
+    assert_eq!(names(temporary.path()), [""; 0]);
 }
 
 #[test]
@@ -167,13 +191,18 @@ fn a_place_that_is_no_directory_is_an_error_in_words() {
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Option<SmallDisk> {
+    /// One, where this machine allows it; a test without says so by name, and fails where it must not be missing.
+    fn mount(test: &str) -> Option<SmallDisk> {
         let directory = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"])
             .arg(directory.path())
             .output()
             .is_ok_and(|output| output.status.success());
+        if !mounted {
+            assert!(std::env::var_os("CI").is_none(), "a small file system can't be mounted, and CI must");
+            eprintln!("skipped {test}: mounting needs CAP_SYS_ADMIN");
+        }
         mounted.then_some(SmallDisk(directory))
     }
 }
@@ -186,11 +215,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_is_named_and_leaves_nothing_behind() {
-    let Some(disk) = SmallDisk::mount() else {
-        assert!(std::env::var_os("CI").is_none(), "a small file system can't be mounted, and CI must");
-        eprintln!("skipped a_full_disk_is_named_and_leaves_nothing_behind: mounting needs CAP_SYS_ADMIN");
-        return;
-    };
+    let Some(disk) = SmallDisk::mount("a_full_disk_is_named_and_leaves_nothing_behind") else { return };
     let path = disk.0.path();
     let large = ReportFile { name: "report.html".into(), bytes: vec![b'x'; 64 << 10] };
     let error = write_report(path, &profile(), "orders", vec![large]).unwrap_err();
@@ -200,4 +225,22 @@ fn a_full_disk_is_named_and_leaves_nothing_behind() {
     let error = WindowDirectory::new(path, 1 << 20).unwrap().write(&window(1_000)).unwrap_err();
     assert!(matches!(error, DirectoryError::DiskFull { .. }), "{error}");
     assert_eq!(names(path), ["filler"]);
+}
+
+#[test]
+fn after_a_full_disk_windows_are_written_again_and_the_older_ones_are_there() {
+    let test = "after_a_full_disk_windows_are_written_again_and_the_older_ones_are_there";
+    let Some(disk) = SmallDisk::mount(test) else { return };
+    let path = disk.0.path();
+    let windows = WindowDirectory::new(path, 1 << 20).unwrap();
+    windows.write(&window(1_000)).unwrap();
+    let filled = std::fs::write(path.join("filler"), vec![0; 32 << 10]);
+    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    for seconds in [1_010, 1_020] {
+        let error = windows.write(&window(seconds)).unwrap_err();
+        assert!(error.to_string().starts_with("no space left for"), "{error}");
+    }
+    std::fs::remove_file(path.join("filler")).unwrap();
+    windows.write(&window(1_030)).unwrap();
+    assert_eq!(names(path), ["spanprof-1000.pb.gz", "spanprof-1030.pb.gz"]);
 }

@@ -12,6 +12,8 @@ const SUFFIX: &str = ".partial";
 
 /// A written file that waits to be renamed; it is removed where that never happens.
 pub(super) struct StagedFile {
+    /// Locked while it is hidden, so that whoever finds it can tell a writer's file from a dead one's.
+    file: File,
     hidden: PathBuf,
     place: PathBuf,
 }
@@ -24,9 +26,11 @@ impl StagedFile {
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         let hidden = place.with_file_name(format!(".{name}.{}-{number}{SUFFIX}", std::process::id()));
         let error = |source| DirectoryError::new(&place, source);
-        let mut file: File = OpenOptions::new().write(true).create_new(true).open(&hidden).map_err(error)?;
-        let staged = StagedFile { hidden, place: place.clone() };
-        file.write_all(bytes).map_err(error)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&hidden).map_err(error)?;
+        let mut staged = StagedFile { file, hidden, place: place.clone() };
+        // A file system without locks costs that a killed writer's file stays.
+        let _ = staged.file.try_lock();
+        staged.file.write_all(bytes).map_err(error)?;
         Ok(staged)
     }
 
@@ -35,6 +39,21 @@ impl StagedFile {
         std::fs::rename(&self.hidden, &self.place)
             .map_err(|source| DirectoryError::new(&self.place, source))?;
         Ok(self.place.clone())
+    }
+
+    /// The same, and waits until the disk has it: what is in its place survives the machine's death.
+    pub(super) fn publish_to_last(self) -> Result<PathBuf, DirectoryError> {
+        self.file.sync_all().map_err(|source| DirectoryError::new(&self.place, source))?;
+        let place = self.publish()?;
+        let directory = place.parent().unwrap_or(Path::new("."));
+        let synchronised = File::open(directory).and_then(|directory| directory.sync_all());
+        match synchronised {
+            // Some file systems have no such call for a directory; they keep names by other means.
+            Err(source) if source.kind() != std::io::ErrorKind::InvalidInput => {
+                Err(DirectoryError::new(directory, source))
+            }
+            _ => Ok(place),
+        }
     }
 }
 
@@ -45,10 +64,15 @@ impl Drop for StagedFile {
     }
 }
 
-/// The process that left a hidden file behind, where the name is one of ours.
-pub(super) fn owner_of_hidden(name: &str) -> Option<u32> {
-    let stem = name.strip_prefix('.')?.strip_suffix(SUFFIX)?;
-    stem.rsplit('.').next()?.split('-').next()?.parse().ok()
+/// Whether a name is one of ours that is hidden.
+pub(super) fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(SUFFIX)
+}
+
+/// Whether nobody writes a hidden file any more. Asked of the lock, which ends with its process: a process id may be
+/// another's by now, or be meant in another container.
+pub(super) fn is_left_behind(hidden: &Path) -> bool {
+    File::open(hidden).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// Makes the directory with its parents.

@@ -1,17 +1,22 @@
-//! A directory of windows that never grows beyond a limit.
+//! A directory of windows that grows neither beyond a size nor beyond an age.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::DirectoryError;
-use super::staged::{StagedFile, make, owner_of_hidden};
+use super::staged::{StagedFile, is_hidden, is_left_behind, make};
 use crate::pprof::{encode, encode_of_service};
 use crate::profile::Profile;
+use crate::stored::{Limits, StoredWindow, WindowFiles, WindowStore};
 
 /// Keeps the newest windows of an attachment as `spanprof-<unix seconds>.pb.gz`.
+///
+/// What [`write`](WindowDirectory::write) has given back survives the death of the process and of the machine: a window is
+/// written beside its place, synchronised with the disk, renamed, and then the directory is synchronised.
 #[derive(Debug)]
 pub struct WindowDirectory {
-    directory: PathBuf,
-    limit: u64,
+    files: WindowFiles,
+    limits: Limits,
 }
 
 /// What writing one window did.
@@ -19,19 +24,10 @@ pub struct WindowDirectory {
 pub struct WrittenWindow {
     /// The new file.
     pub path: PathBuf,
-    /// Its size.
-    pub bytes: u64,
+    /// The window as it is listed.
+    pub window: StoredWindow,
     /// The older windows that made room, oldest first.
     pub removed: Vec<PathBuf>,
-}
-
-/// One window on disk; the order is the order of age.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Window {
-    seconds: u64,
-    number: u32,
-    path: PathBuf,
-    bytes: u64,
 }
 
 impl WindowDirectory {
@@ -40,17 +36,29 @@ impl WindowDirectory {
     ///
     /// Errors: [`DirectoryError`], where it can't be made or read.
     pub fn new(directory: impl Into<PathBuf>, limit: u64) -> Result<WindowDirectory, DirectoryError> {
-        let directory = directory.into();
-        make(&directory)?;
-        let windows = WindowDirectory { directory, limit };
-        for (name, path) in windows.entries()? {
-            let left_behind = name.starts_with(".spanprof-")
-                && owner_of_hidden(&name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
-            if left_behind {
+        let files = WindowFiles::at(directory);
+        make(files.directory())?;
+        let windows = WindowDirectory { files, limits: Limits { bytes: limit, age: None } };
+        let names = windows.files.names().map_err(|source| windows.error(source))?;
+        for name in names.iter().filter(|name| name.starts_with(".spanprof-") && is_hidden(name)) {
+            let path = windows.directory().join(name);
+            if is_left_behind(&path) {
                 let _ = std::fs::remove_file(path);
             }
         }
         Ok(windows)
+    }
+
+    /// With each new window those go that began longer than this before it.
+    #[must_use]
+    pub fn keeping_for(mut self, age: Duration) -> WindowDirectory {
+        self.limits.age = Some(age);
+        self
+    }
+
+    /// To read the windows again.
+    pub fn files(&self) -> &WindowFiles {
+        &self.files
     }
 
     /// Writes one window and removes the oldest ones that it has no room beside.
@@ -58,7 +66,7 @@ impl WindowDirectory {
     /// Errors: [`DirectoryError`]; then the window is lost and the older ones stay, except those already
     /// removed to make room.
     pub fn write(&self, profile: &Profile) -> Result<WrittenWindow, DirectoryError> {
-        self.write_encoded(profile, encode(profile))
+        self.write_encoded(profile, &encode(profile))
     }
 
     /// The same, with a service's name on all samples that name none.
@@ -69,48 +77,43 @@ impl WindowDirectory {
         profile: &Profile,
         service: &str,
     ) -> Result<WrittenWindow, DirectoryError> {
-        self.write_encoded(profile, encode_of_service(profile, service))
+        self.write_encoded(profile, &encode_of_service(profile, service))
     }
 
-    fn write_encoded(&self, profile: &Profile, encoded: Vec<u8>) -> Result<WrittenWindow, DirectoryError> {
+    fn write_encoded(&self, profile: &Profile, encoded: &[u8]) -> Result<WrittenWindow, DirectoryError> {
         let bytes = encoded.len() as u64;
-        if bytes > self.limit {
-            return Err(DirectoryError::WindowTooLarge { bytes, limit: self.limit });
+        if bytes > self.limits.bytes {
+            return Err(DirectoryError::WindowTooLarge { bytes, limit: self.limits.bytes });
         }
-        let mut windows = self.windows()?;
-        let removed = self.make_room(&mut windows, bytes)?;
         let seconds = profile.start_unix_nanoseconds / 1_000_000_000;
-        let same_second = windows.iter().filter(|window| window.seconds == seconds);
-        let name = match same_second.map(|window| window.number).max() {
-            None => format!("spanprof-{seconds}.pb.gz"),
-            Some(number) => format!("spanprof-{seconds}-{}.pb.gz", number.saturating_add(1)),
-        };
-        let path = StagedFile::write(self.directory.join(name), &encoded)?.publish()?;
-        Ok(WrittenWindow { path, bytes, removed })
+        let kept = self.files.list().map_err(|source| self.error(source))?;
+        // Before writing: near a full disk the other order would fail for no reason.
+        let removed = self.remove(&kept[..self.limits.outlived(&kept, seconds, bytes)])?;
+        let window = StoredWindow::beside(&kept, seconds, bytes);
+        let place = self.directory().join(window.file_name());
+        let path = StagedFile::write(place, encoded)?.publish_to_last()?;
+        Ok(WrittenWindow { path, window, removed })
     }
 
-    /// Removes before writing: near a full disk the other order would fail for no reason.
-    fn make_room(&self, windows: &mut Vec<Window>, bytes: u64) -> Result<Vec<PathBuf>, DirectoryError> {
-        let mut total: u64 = windows.iter().map(|window| window.bytes).sum();
+    fn remove(&self, outlived: &[StoredWindow]) -> Result<Vec<PathBuf>, DirectoryError> {
         let mut removed = Vec::new();
-        while total.saturating_add(bytes) > self.limit && !windows.is_empty() {
-            let oldest = windows.remove(0);
-            match std::fs::remove_file(&oldest.path) {
-                Ok(()) => removed.push(oldest.path),
+        for window in outlived {
+            let path = self.directory().join(window.file_name());
+            match std::fs::remove_file(&path) {
+                Ok(()) => removed.push(path),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(DirectoryError::new(&oldest.path, error)),
+                Err(error) => return Err(DirectoryError::new(&path, error)),
             }
-            total -= oldest.bytes;
         }
         Ok(removed)
     }
 
-    fn windows(&self) -> Result<Vec<Window>, DirectoryError> {
-        Ok(windows(self.entries()?))
+    fn directory(&self) -> &Path {
+        self.files.directory()
     }
 
-    fn entries(&self) -> Result<Vec<(String, PathBuf)>, DirectoryError> {
-        entries(&self.directory).map_err(|source| DirectoryError::new(&self.directory, source))
+    fn error(&self, source: std::io::Error) -> DirectoryError {
+        DirectoryError::new(self.directory(), source)
     }
 }
 
@@ -118,59 +121,6 @@ impl WindowDirectory {
 ///
 /// Errors: where the directory can't be read.
 pub fn window_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    Ok(windows(entries(directory)?).into_iter().map(|window| window.path).collect())
-}
-
-/// The windows among a directory's entries, the oldest first.
-fn windows(entries: Vec<(String, PathBuf)>) -> Vec<Window> {
-    let mut windows = Vec::new();
-    for (name, path) in entries {
-        let Some((seconds, number)) = window_name(&name) else { continue };
-        // A window that somebody removes meanwhile takes no room.
-        let bytes = std::fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
-        windows.push(Window { seconds, number, path, bytes });
-    }
-    windows.sort();
-    windows
-}
-
-fn entries(directory: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().into_string() {
-            entries.push((name, entry.path()));
-        }
-    }
-    Ok(entries)
-}
-
-/// The second and the number within it of a window's file name.
-fn window_name(name: &str) -> Option<(u64, u32)> {
-    let stem = name.strip_prefix("spanprof-")?.strip_suffix(".pb.gz")?;
-    match stem.split_once('-') {
-        None => Some((stem.parse().ok()?, 1)),
-        Some((seconds, number)) => Some((seconds.parse().ok()?, number.parse().ok()?)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_own_names_are_windows() {
-        for (name, expected) in [
-            ("spanprof-1795505400.pb.gz", Some((1_795_505_400, 1))),
-            ("spanprof-1795505400-3.pb.gz", Some((1_795_505_400, 3))),
-            ("spanprof-.pb.gz", None),
-            ("spanprof-notes.pb.gz", None),
-            ("profile.pb.gz", None),
-            (".spanprof-1.pb.gz.7-0.partial", None),
-        ] {
-            assert_eq!(window_name(name), expected, "{name}");
-        }
-        assert_eq!(owner_of_hidden(".spanprof-1.pb.gz.7-0.partial"), Some(7));
-        assert_eq!(owner_of_hidden("spanprof-1.pb.gz"), None);
-    }
+    let windows = WindowFiles::at(directory).list()?;
+    Ok(windows.into_iter().map(|window| directory.join(window.file_name())).collect())
 }

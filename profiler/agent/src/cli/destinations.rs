@@ -1,6 +1,7 @@
 //! Where `attach` sends windows to: the options that name destinations, and what a refusal is called.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use spanprof_exporter::Profile;
@@ -33,6 +34,9 @@ pub(super) struct Destinations {
     /// How large the windows in --dir may grow together; the oldest go first
     #[arg(long, value_name = "MB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
     dir_limit: u64,
+    /// How old the windows in --dir may grow
+    #[arg(long, value_name = "HOURS", default_value_t = 168, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    dir_age: u64,
     /// Put this tag on everything that is pushed to Pyroscope
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
     tags: Vec<(String, String)>,
@@ -73,7 +77,8 @@ impl Destinations {
         if let Some(directory) = &self.dir {
             let limit = self.dir_limit.saturating_mul(1_000_000);
             let windows = WindowDirectory::new(directory, limit)
-                .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+                .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?
+                .keeping_for(Duration::from_secs(self.dir_age * 3_600));
             let name = directory.display().to_string();
             shippers.push(Shipper::start(name, queue, windows).map_err(thread_failure)?);
         }
