@@ -1,4 +1,4 @@
-//! Which samples are meant: all, one trace's, one span's.
+//! Which samples are meant: all, one trace's, one span's, one destination's or consumer group's.
 
 use std::sync::Arc;
 
@@ -11,6 +11,10 @@ pub struct SampleFilter {
     pub trace_id: Option<String>,
     /// Only samples of this span (16 hex characters; case does not matter).
     pub span_id: Option<String>,
+    /// Only samples of this topic or queue.
+    pub destination: Option<String>,
+    /// Only samples of this consumer group.
+    pub consumer_group: Option<String>,
 }
 
 impl SampleFilter {
@@ -26,11 +30,15 @@ impl SampleFilter {
 
     /// Whether a sample with these labels is meant.
     pub fn matches(&self, labels: &[Label]) -> bool {
-        let meant = |key: &str, wanted: &Option<String>| match wanted {
+        let meant = |key: &str, wanted: &Option<String>, same: fn(&str, &str) -> bool| match wanted {
             None => true,
-            Some(wanted) => text(labels, key).is_some_and(|found| found.eq_ignore_ascii_case(wanted)),
+            Some(wanted) => text(labels, key).is_some_and(|found| same(found, wanted)),
         };
-        meant(label::TRACE_ID, &self.trace_id) && meant(label::SPAN_ID, &self.span_id)
+        let (id, name) = (str::eq_ignore_ascii_case, |found: &str, wanted: &str| found == wanted);
+        meant(label::TRACE_ID, &self.trace_id, id)
+            && meant(label::SPAN_ID, &self.span_id, id)
+            && meant(label::DESTINATION, &self.destination, name)
+            && meant(label::CONSUMER_GROUP, &self.consumer_group, name)
     }
 
     /// The answer for each label set of a profile, by [`LabelSetId::index`](crate::LabelSetId::index):
@@ -81,6 +89,10 @@ mod tests {
         assert!(!SampleFilter::span("00f067aa0ba902b8").matches(&labels));
         assert!(!SampleFilter::span("00f067aa0ba902b7").matches(&[]));
         assert!(SampleFilter::trace("4bf9").matches(&labels));
+        let orders = SampleFilter { destination: Some("orders".into()), ..SampleFilter::default() };
+        assert!(orders.matches(&[Label::text(label::DESTINATION, "orders")]));
+        assert!(!orders.matches(&[Label::text(label::DESTINATION, "Orders")]), "topics differ by case");
+        assert!(!orders.matches(&labels));
         let number = [Label::number(label::SPAN_ID, 7)];
         assert!(!SampleFilter::span("7").matches(&number));
     }

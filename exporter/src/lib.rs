@@ -20,8 +20,11 @@ mod profile;
 #[cfg(feature = "sinks")]
 pub mod pyroscope;
 pub mod runtime;
+mod select;
 #[cfg(feature = "sinks")]
 pub mod sinks;
+#[cfg(feature = "page")]
+pub mod speedscope;
 mod stack_bounds;
 #[cfg(feature = "stand-in")]
 pub mod stand_in;

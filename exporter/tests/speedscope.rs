@@ -1,4 +1,4 @@
-//! speedscope, the flame graph viewer from npm, opens our files in a real browser.
+//! speedscope, the flame graph viewer from npm, opens our files in a real browser, and its schema accepts them.
 
 #[path = "page/browser.rs"]
 #[allow(dead_code)]
@@ -10,21 +10,25 @@ use std::process::Command;
 
 use base64::Engine;
 use browser::{Browser, Theme};
-use serde_json::json;
+use serde_json::{Value, json};
 use spanprof_exporter::pprof::encode;
+use spanprof_exporter::{Profile, SampleFilter, SampleKind, speedscope};
 
 const PACKAGE: &str = "speedscope@1.25.0";
+/// What checks a file by the schema that comes with the viewer.
+const VALIDATOR: &str = "ajv@8.20.0";
 
 /// The viewer's page, from npm; kept in the target directory. None, with the reason, where it can't be had.
-fn speedscope(test: &str) -> Option<PathBuf> {
+fn viewer(test: &str) -> Option<PathBuf> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("speedscope");
     let page = directory.join("node_modules/speedscope/dist/release/index.html");
-    if !page.exists() {
+    let validator = directory.join("node_modules/ajv/package.json");
+    if !page.exists() || !validator.exists() {
         std::fs::create_dir_all(&directory).expect("a directory for the package");
         let npm = Command::new("npm")
             .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
             .arg(&directory)
-            .arg(PACKAGE)
+            .args([PACKAGE, VALIDATOR])
             .output();
         let reason = match npm {
             Ok(output) if output.status.success() && page.exists() => return Some(page),
@@ -38,19 +42,16 @@ fn speedscope(test: &str) -> Option<PathBuf> {
     Some(page)
 }
 
-#[test]
-fn speedscope_loads_the_file_and_shows_its_functions() {
-    let test = "speedscope_loads_the_file_and_shows_its_functions";
-    let Some(page) = speedscope(test) else { return };
-    let Some(mut browser) = Browser::start(test) else { return };
+/// Loads a file into speedscope and gives the text of its list of functions once that is there.
+fn shown(browser: &mut Browser, page: &Path, name: &str, content: &[u8]) -> String {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("profile.js");
-    let encoded = base64::engine::general_purpose::STANDARD.encode(encode(&fixture::profile()));
+    let encoded = base64::engine::general_purpose::STANDARD.encode(content);
     // What speedscope's own command line hands to its page.
-    let load = format!("speedscope.loadFileFromBase64({}, {})", json!("profile.pb.gz"), json!(encoded));
+    let load = format!("speedscope.loadFileFromBase64({}, {})", json!(name), json!(encoded));
     std::fs::write(&script, load).unwrap();
     browser.dress(1280, 900, Theme::Light);
-    browser.open(&page, &format!("view=sandwich&localProfilePath={}", script.display()));
+    browser.open(page, &format!("view=sandwich&localProfilePath={}", script.display()));
     let shown = browser.evaluate(
         "new Promise((done) => {
             const check = () => {
@@ -60,10 +61,103 @@ fn speedscope_loads_the_file_and_shows_its_functions() {
             check();
         })",
     );
-    browser.screenshot("speedscope.png");
-    let shown = shown.as_str().unwrap();
+    browser.screenshot(&format!("speedscope-{name}.png"));
+    shown.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn speedscope_loads_the_pprof_file_and_shows_its_functions() {
+    let test = "speedscope_loads_the_pprof_file_and_shows_its_functions";
+    let Some(page) = viewer(test) else { return };
+    let Some(mut browser) = Browser::start(test) else { return };
+    let shown = shown(&mut browser, &page, "profile.pb.gz", &encode(&fixture::profile()));
     // Of the functions inlined into one another speedscope shows the outermost alone; that is its own limit.
     for expected in ["orders::parse", "orders::publish", "orders::handle", "36.00ms"] {
         assert!(shown.contains(expected), "{expected} is not in: {shown}");
     }
+}
+
+#[test]
+fn speedscope_loads_its_own_format_and_its_schema_accepts_it() {
+    let test = "speedscope_loads_its_own_format_and_its_schema_accepts_it";
+    let Some(page) = viewer(test) else { return };
+    let all = SampleFilter::default();
+    let file = speedscope::encode(&fixture::profile_with_tasks(), None, &all, "orders").unwrap();
+    let checked = Command::new("node")
+        .args(["-e", CHECK, &file])
+        .current_dir(page.ancestors().nth(5).expect("the directory of the packages"))
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+
+    let Some(mut browser) = Browser::start(test) else { return };
+    let shown = shown(&mut browser, &page, "profile.speedscope.json", file.as_bytes());
+    // Functions that were inlined are there too, and services stand at the roots.
+    for expected in
+        ["<core::str::Chars as Iterator>::next", "orders::parse", "[no stack]", "producer", "32.00ms"]
+    {
+        assert!(shown.contains(expected), "{expected} is not in: {shown}");
+    }
+}
+
+const CHECK: &str = "
+    const Ajv = require('ajv');
+    const schema = require('./node_modules/speedscope/dist/release/file-format-schema.json');
+    const check = new Ajv({ strict: false }).compile(schema);
+    const accepts = (file) => check(file);
+    const file = JSON.parse(process.argv[1]);
+    if (!accepts(file)) throw new Error(JSON.stringify(check.errors));
+    if (accepts({ ...file, shared: {} })) throw new Error('the check accepts anything');
+";
+
+#[test]
+fn the_file_holds_each_kind_s_time_and_only_what_is_meant() {
+    let profile = fixture::profile_with_tasks();
+    let decoded = |kind, filter: &SampleFilter| -> Option<Value> {
+        let file = speedscope::encode(&profile, kind, filter, "orders")?;
+        Some(serde_json::from_str(&file).unwrap())
+    };
+    let whole = decoded(None, &SampleFilter::default()).unwrap();
+    let totals = |file: &Value| -> Vec<(String, u64)> {
+        let profiles = file["profiles"].as_array().unwrap().iter();
+        profiles
+            .map(|profile| {
+                let weights = profile["weights"].as_array().unwrap().iter();
+                let sum = weights.map(|weight| weight.as_u64().unwrap()).sum();
+                assert_eq!(profile["endValue"], json!(sum));
+                assert_eq!(
+                    profile["weights"].as_array().unwrap().len(),
+                    profile["samples"].as_array().unwrap().len()
+                );
+                (profile["name"].as_str().unwrap().to_owned(), sum)
+            })
+            .collect()
+    };
+    let expected = SampleKind::ALL.map(|kind| (kind.as_str().to_owned(), profile.total(kind)));
+    assert_eq!(totals(&whole), expected.into_iter().filter(|(_, total)| *total > 0).collect::<Vec<_>>());
+    let busy = decoded(Some(SampleKind::Cpu), &SampleFilter::span(fixture::BUSY_SPAN)).unwrap();
+    assert_eq!(totals(&busy), [("cpu".to_owned(), 20_000_000)]);
+    let frames: Vec<_> = busy["shared"]["frames"].as_array().unwrap().iter().collect();
+    let root = frames[busy["profiles"][0]["samples"][0][0].as_u64().unwrap() as usize];
+    assert_eq!(root["name"], "start_thread", "of one service alone its name says nothing");
+    assert_eq!(decoded(Some(SampleKind::Unknown), &SampleFilter::default()), None);
+}
+
+#[test]
+fn a_selected_part_has_its_samples_and_stacks_alone() {
+    let profile = fixture::profile();
+    let part = profile.selected(&SampleFilter::span(fixture::SLOW_SPAN), Some(SampleKind::OffCpu));
+    assert_eq!(part.total(SampleKind::OffCpu), 430_000_000);
+    assert_eq!(part.samples().len(), 1);
+    let (key, _) = part.samples()[0];
+    let names: Vec<_> = part.stack(key.stack).iter().map(|location| part.location(*location)).collect();
+    assert_eq!((names.len(), &*names[1].frames[2].function), (4, "orders::reserve"));
+    assert_eq!(
+        names[0].module.map(|module| &*part.modules()[module.index()].path),
+        Some("/usr/lib/libc.so.6")
+    );
+    assert_eq!(part.start_unix_nanoseconds, profile.start_unix_nanoseconds);
+    let whole = profile.selected(&SampleFilter::default(), None);
+    let totals = |profile: &Profile| SampleKind::ALL.map(|kind| profile.total(kind));
+    assert_eq!((totals(&whole), whole.samples().len()), (totals(&profile), profile.samples().len()));
 }

@@ -104,7 +104,11 @@ fn hexadecimal<const DIGITS: usize>(text: &str) -> Result<String, String> {
 
 pub(super) fn run(arguments: &ShowArguments) -> Outcome {
     let profile = recording_file::read(&arguments.file)?.profile;
-    let filter = SampleFilter { trace_id: arguments.trace.clone(), span_id: arguments.span.clone() };
+    let filter = SampleFilter {
+        trace_id: arguments.trace.clone(),
+        span_id: arguments.span.clone(),
+        ..SampleFilter::default()
+    };
     if !profile.label_sets().iter().any(|labels| filter.matches(labels)) && filter != SampleFilter::default()
     {
         return Err(Failure::new(Exit::NothingMatched, "the file holds no sample of this trace and span")
