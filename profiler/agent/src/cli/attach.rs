@@ -1,11 +1,12 @@
 //! `spanprof attach`: capture in windows until told to stop, and ship each.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use spanprof_exporter::page::PageDetails;
 
-use super::Outcome;
 use super::course::Course;
 use super::destinations::Destinations;
 use super::exit::{Exit, Failure};
@@ -18,11 +19,13 @@ use super::selection::{CaptureArguments, Selection};
 use super::session::{Ended, Go, Session};
 use super::shipping::{QUEUE, QUEUE_OF_RECEIVED};
 use super::units::{counted, parse_seconds};
+use super::{Outcome, page};
+use crate::page::Health;
 use crate::recorder::Recorder;
 use crate::spans::KeepingOptions;
 use crate::targets::{ProcFs, Watch};
 
-/// Profile running processes until stopped, and push to Pyroscope or a directory
+/// Profile running processes until stopped, and push to Pyroscope, keep in a directory, or show on a page
 ///
 /// Captures in windows and ships each while the next one is captured; a server that is slow or away never
 /// holds up the capture. Ctrl-C or SIGTERM ends it: what was captured is sent, for at most 22 seconds; a second
@@ -62,7 +65,9 @@ Examples:
   spanprof attach --name '^orders-' --pyroscope http://localhost:4040 --tag region=eu
       Profile all processes whose names begin with orders-, also those that start later.
   spanprof attach --cgroup system.slice/orders.service --dir /var/lib/spanprof --dir-limit 500
-      Keep the newest 500 MB of windows of a systemd service.
+      Keep the newest 500 MB of windows of a systemd service, a week of them at most; `spanprof open` shows them.
+  spanprof attach --name '^orders-' --page
+      Look at http://127.0.0.1:4142/ what they do, without any server.
   PYROSCOPE_BASIC_AUTH_USER=1234 PYROSCOPE_BASIC_AUTH_PASSWORD=… \\
       spanprof attach --pid 4242 --pyroscope https://profiles.example.org
       Push to a server that asks for a password.
@@ -85,10 +90,19 @@ pub(super) fn run(arguments: &AttachArguments) -> Outcome {
         }
     };
     let queue = if arguments.receive.is_some() { QUEUE_OF_RECEIVED } else { QUEUE };
-    let mut course = Course::new(arguments.destinations.shippers(queue)?);
+    let mut line = ProgressLine::new();
+    let (shippers, archive) = arguments.destinations.shippers(queue)?;
+    let health = Arc::new(Health::of_this_agent());
+    // Ends with this function, when all is shipped.
+    let _page = match arguments.destinations.page().zip(archive) {
+        None => None,
+        Some((address, archive)) => {
+            Some(page::serve(address, archive, Arc::clone(&health), PageDetails::default(), &mut line)?)
+        }
+    };
+    let mut course = Course::new(shippers, arguments.destinations.page().map(|_| health));
     let receiving = arguments.receive.as_deref().map(Receiving::start).transpose()?;
     let interrupt = install_interrupt()?;
-    let mut line = ProgressLine::new();
     let Some((selector, may_wait)) = capture else {
         if let Some(receiving) = receiving {
             receive_only(receiving, &mut course, interrupt, &mut line);

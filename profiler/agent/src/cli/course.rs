@@ -7,9 +7,11 @@ use std::time::Instant;
 use spanprof_exporter::Profile;
 
 use super::complaints::Complaints;
+use super::output::losses_for_page;
 use super::progress::ProgressLine;
 use super::shipping::{FLUSH_LIMIT, Shipper};
 use super::units::{count, counted};
+use crate::page::{Health, SinkState};
 use crate::summary::{Summary, loss};
 
 /// The shippers and what happened over all windows.
@@ -21,10 +23,12 @@ pub(super) struct Course {
     seconds: f64,
     losses: BTreeMap<String, u64>,
     complaints: Complaints,
+    /// What the page tells of all this, where there is one.
+    health: Option<Arc<Health>>,
 }
 
 impl Course {
-    pub(super) fn new(shippers: Vec<Shipper>) -> Course {
+    pub(super) fn new(shippers: Vec<Shipper>, health: Option<Arc<Health>>) -> Course {
         Course {
             shippers,
             received: 0,
@@ -33,6 +37,7 @@ impl Course {
             seconds: 0.0,
             losses: BTreeMap::new(),
             complaints: Complaints::default(),
+            health,
         }
     }
 
@@ -64,6 +69,13 @@ impl Course {
     pub(super) fn tell_problems(&mut self, line: &mut ProgressLine) {
         let problems = self.shippers.iter_mut().flat_map(Shipper::problems).collect();
         self.tell(problems, line);
+        if let Some(health) = &self.health {
+            let state = |shipper: &Shipper| {
+                let tally = shipper.tally();
+                SinkState { name: shipper.name.clone(), arrived: tally.arrived, lost: tally.lost() }
+            };
+            health.shipped(losses_for_page(&self.lost()), self.shippers.iter().map(state).collect());
+        }
     }
 
     /// Counts a captured window.
@@ -73,6 +85,9 @@ impl Course {
         self.seconds += summary.seconds;
         for (cause, number) in &summary.losses {
             *self.losses.entry(cause.clone()).or_default() += number;
+        }
+        if let Some(health) = &self.health {
+            health.window_ended(summary);
         }
         let lost = summary.losses.get(loss::SAMPLES_LOST).copied().unwrap_or(0);
         if lost > 0 {
@@ -126,7 +141,11 @@ impl Course {
         for text in words {
             eprintln!("{text}");
         }
-        let losses = Summary { losses: self.losses, ..Summary::default() };
-        eprintln!("{}", super::words::losses(&losses));
+        eprintln!("{}", super::words::losses(&self.lost()));
+    }
+
+    /// What was lost over all windows.
+    fn lost(&self) -> Summary {
+        Summary { losses: self.losses.clone(), ..Summary::default() }
     }
 }

@@ -86,7 +86,6 @@ mod with_broker {
     use std::collections::HashMap;
     use std::io::{BufRead, BufReader, Read};
     use std::path::Path;
-    use std::process::{Command, Stdio};
     use std::time::Instant;
 
     use spanprof_demo::cast::{Cast, Programs, Script};
@@ -105,7 +104,7 @@ mod with_broker {
     use super::super::show::wait_cell;
     use super::super::table::Table;
     use super::super::units::nanoseconds;
-    use super::super::{Outcome, stdout};
+    use super::super::{Outcome, browser, stdout};
     use super::{Broker, DemoArguments, from_inside};
     use crate::recorder::{Recorder, Window};
     use crate::targets::{ProcFs, Selector, Watch};
@@ -180,7 +179,7 @@ mod with_broker {
         stdout::write(&format!("\n{slow}"))?;
         let page = arguments.out.join("report.html");
         if arguments.open {
-            open(&page, &mut line);
+            browser::open(page.as_os_str(), &mut line);
         }
         Ok(Exit::Done)
     }
@@ -296,17 +295,5 @@ mod with_broker {
             ]);
         }
         table.render_within(stdout::width())
-    }
-
-    fn open(page: &Path, line: &mut ProgressLine) {
-        let started = Command::new("xdg-open")
-            .arg(page)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if !started.is_ok_and(|status| status.success()) {
-            line.print(&format!("cannot open a browser here; open {} yourself", page.display()));
-        }
     }
 }

@@ -1,18 +1,22 @@
 //! Where `attach` sends windows to: the options that name destinations, and what a refusal is called.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use spanprof_exporter::Profile;
 use spanprof_exporter::delivery::{ConfigError, Credentials};
-use spanprof_exporter::directory::{DirectoryError, WindowDirectory};
+use spanprof_exporter::directory::WindowDirectory;
 use spanprof_exporter::otlp::{OtlpConfig, OtlpSink};
 use spanprof_exporter::pyroscope::{PyroscopeConfig, PyroscopeSink};
 
 use super::exit::{Exit, Failure};
+use super::page::{ADDRESS, Keeping, Place};
 use super::shipping::{RETRY_LIMIT, Shipment, Shipper, Sink};
 use super::units::{count, counted};
+use crate::page::Archive;
 
 /// Where windows go.
 #[derive(Debug, Args)]
@@ -37,6 +41,12 @@ pub(super) struct Destinations {
     /// How old the windows in --dir may grow
     #[arg(long, value_name = "HOURS", default_value_t = 168, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     dir_age: u64,
+    /// Show the windows on a page at this address, for this machine's browser [without ADDR: 127.0.0.1:4142]
+    ///
+    /// It looks back over --dir, or over the newest 16 MB of windows in memory where there is none. Another address than the
+    /// loopback's shows the profiles to whoever reaches it: there is no password.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = ADDRESS)]
+    page: Option<SocketAddr>,
     /// Put this tag on everything that is pushed to Pyroscope
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
     tags: Vec<(String, String)>,
@@ -58,29 +68,39 @@ impl Destinations {
     /// # Errors
     /// Wrong usage.
     pub(super) fn require_some(&self) -> Result<(), Failure> {
-        if self.pyroscope.is_none() && self.otlp_profiles.is_none() && self.dir.is_none() {
+        let some = self.pyroscope.is_some() || self.otlp_profiles.is_some();
+        if !some && self.dir.is_none() && self.page.is_none() {
             return Err(Failure::new(Exit::Usage, "nowhere to send profiles to")
-                .help("give --pyroscope URL or --dir DIR, or both, or --otlp-profiles URL; see `spanprof attach --help`"));
+                .help("give --pyroscope URL or --dir DIR, or both, or --page, or --otlp-profiles URL; see `spanprof attach --help`"));
         }
         Ok(())
     }
 
-    /// A shipper for each, before which so many windows may wait.
+    /// The page's address, where there shall be one.
+    pub(super) fn page(&self) -> Option<SocketAddr> {
+        self.page
+    }
+
+    /// A shipper for each, before which so many windows may wait, and what the page reads where there shall be one.
     ///
     /// # Errors
     /// Where one can't be used.
-    pub(super) fn shippers(&self, queue: usize) -> Result<Vec<Shipper>, Failure> {
+    pub(super) fn shippers(&self, queue: usize) -> Result<(Vec<Shipper>, Option<Arc<Archive>>), Failure> {
         let mut shippers = Vec::new();
         let thread_failure =
             |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot start a thread: {error}"));
         let usage = |error: ConfigError| Failure::new(Exit::Usage, error.to_string());
-        if let Some(directory) = &self.dir {
-            let limit = self.dir_limit.saturating_mul(1_000_000);
-            let windows = WindowDirectory::new(directory, limit)
-                .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?
-                .keeping_for(Duration::from_secs(self.dir_age * 3_600));
-            let name = directory.display().to_string();
-            shippers.push(Shipper::start(name, queue, windows).map_err(thread_failure)?);
+        let mut archive = None;
+        if let Some((name, place)) = self.place()? {
+            let keeping = match self.page {
+                None => Keeping::at(place),
+                Some(_) => {
+                    let (keeping, read_by_page) = Keeping::for_a_page(place);
+                    archive = Some(read_by_page);
+                    keeping
+                }
+            };
+            shippers.push(Shipper::start(name, queue, keeping).map_err(thread_failure)?);
         }
         if let Some(url) = &self.pyroscope {
             let config = PyroscopeConfig {
@@ -109,7 +129,18 @@ impl Destinations {
                 Shipper::start(url.clone(), queue, Push::new(Server::Otlp(sink))?).map_err(thread_failure)?,
             );
         }
-        Ok(shippers)
+        Ok((shippers, archive))
+    }
+
+    /// Where windows are kept, and what it is called.
+    fn place(&self) -> Result<Option<(String, Place)>, Failure> {
+        let Some(directory) = &self.dir else {
+            return Ok(self.page.map(|_| ("the page".to_owned(), Place::memory())));
+        };
+        let windows = WindowDirectory::new(directory, self.dir_limit.saturating_mul(1_000_000))
+            .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?
+            .keeping_for(Duration::from_secs(self.dir_age * 3_600));
+        Ok(Some((directory.display().to_string(), Place::Directory(windows))))
     }
 }
 
@@ -186,22 +217,6 @@ impl Sink for Push {
     }
 }
 
-impl Sink for WindowDirectory {
-    fn ship(&mut self, profile: &Profile) -> Shipment {
-        match self.write(profile) {
-            Ok(_) => Shipment { arrived: true, problems: Vec::new() },
-            Err(error) => {
-                let kind = match error {
-                    DirectoryError::DiskFull { .. } => "disk full",
-                    DirectoryError::WindowTooLarge { .. } => "window too large",
-                    _ => "directory",
-                };
-                Shipment { arrived: false, problems: vec![(kind, error.to_string())] }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,14 +242,5 @@ mod tests {
         let basic = [("PYROSCOPE_BASIC_AUTH_USER", "7"), ("PYROSCOPE_BASIC_AUTH_PASSWORD", "p")];
         let basic: &'static [(&str, &str)] = Box::leak(Box::new(basic));
         assert_eq!(from(basic), Credentials::Basic { user: "7".into(), password: "p".into() });
-    }
-
-    #[test]
-    fn a_directory_sink_tells_what_it_could_not_write() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut sink = WindowDirectory::new(directory.path(), 1).unwrap();
-        let shipment = sink.ship(&Profile::default());
-        assert!(!shipment.arrived);
-        assert_eq!(shipment.problems[0].0, "window too large");
     }
 }

@@ -1,10 +1,11 @@
-//! The command line: `spanprof record`, `attach`, `top`, `show`, `diff`, `doctor` and `demo`.
+//! The command line: `spanprof record`, `attach`, `top`, `open`, `show`, `diff`, `doctor` and `demo`.
 //!
 //! One file per subcommand. Results go to standard output, progress and the closing words to standard
 //! error. The exit codes are part of the contract (`exit`). It lives in the library so that tests
 //! reach its parts; the program is one call.
 
 mod attach;
+mod browser;
 mod complaints;
 mod course;
 mod demo;
@@ -14,7 +15,9 @@ mod doctor;
 mod exit;
 mod finished_spans;
 mod interrupt;
+mod open;
 mod output;
+mod page;
 mod progress;
 mod receiving;
 mod record;
@@ -61,6 +64,10 @@ Examples:
       Profile until Ctrl-C and push every ten seconds.
   spanprof top --name orders-consumer
       Watch its destinations and slow messages in the terminal.
+  spanprof attach --name orders-consumer --page
+      The same for a page on this machine: http://127.0.0.1:4142/
+  spanprof open spanprof-out
+      Look at a recording on that page.
   spanprof show spanprof-out --by span
       List the slowest spans of a recording with where their time went.
   spanprof diff spanprof-out --slow-vs-normal
@@ -81,6 +88,7 @@ enum Command {
     Record(record::RecordArguments),
     Attach(attach::AttachArguments),
     Top(top::TopArguments),
+    Open(open::OpenArguments),
     Show(show::ShowArguments),
     Diff(diff::DiffArguments),
     Doctor(doctor::DoctorArguments),
@@ -108,6 +116,7 @@ pub fn run() -> ExitCode {
         Command::Record(arguments) => record::run(&arguments),
         Command::Attach(arguments) => attach::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
+        Command::Open(arguments) => open::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -64,15 +64,21 @@ fn title(summary: &Summary) -> String {
     }
 }
 
-fn details(summary: &Summary) -> PageDetails {
+/// What the page says about a recording.
+pub(super) fn details(summary: &Summary) -> PageDetails {
     PageDetails {
         title: title(summary),
         source: format!(
             "{:.1} s by {} at {} Hz, spanprof {}",
             summary.seconds, summary.backend.name, summary.hz, summary.version
         ),
-        losses: summary.losses_to_tell().map(|(cause, number)| loss_for_page(cause, number)).collect(),
+        losses: losses_for_page(summary),
     }
+}
+
+/// What was lost, as the page tells it.
+pub(super) fn losses_for_page(summary: &Summary) -> Vec<Loss> {
+    summary.losses_to_tell().map(|(cause, number)| loss_for_page(cause, number)).collect()
 }
 
 fn loss_for_page(cause: &str, number: u64) -> Loss {

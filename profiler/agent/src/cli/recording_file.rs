@@ -44,9 +44,7 @@ fn one(path: &Path) -> Result<Recording, Failure> {
 fn windows(directory: &Path) -> Result<Recording, Failure> {
     let files = window_files(directory).map_err(|error| unreadable(directory, &error))?;
     if files.is_empty() {
-        let sentence = format!("{} holds no recording", directory.display());
-        return Err(Failure::new(Exit::Failed, sentence)
-            .help("give a directory that `spanprof record --out` or `spanprof attach --dir` wrote"));
+        return Err(holds_nothing(directory));
     }
     let mut profile = Profile::default();
     let mut spans_of_time = Vec::with_capacity(files.len());
@@ -100,7 +98,24 @@ fn bytes(path: &Path, room: u64) -> Result<Vec<u8>, Failure> {
     })
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
+/// Reads a pprof file (`-` is standard input), and gives it as it is beside what it says.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn bytes_and_profile(path: &Path) -> Result<(Vec<u8>, Profile), Failure> {
+    let bytes = bytes(path, MAX_BYTES)?;
+    let profile = decoded(path, &bytes)?;
+    Ok((bytes, profile))
+}
+
+/// That there is nothing to read in a directory.
+pub(crate) fn holds_nothing(directory: &Path) -> Failure {
+    Failure::new(Exit::Failed, format!("{} holds no recording", directory.display()))
+        .help("give a directory that `spanprof record --out` or `spanprof attach --dir` wrote")
+}
+
+/// That something can't be read.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display()))
 }
 

@@ -95,6 +95,11 @@ impl Shipper {
         }
     }
 
+    /// What became of all windows up to now.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
     /// The problems since the last call; never waits.
     pub(crate) fn problems(&mut self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();

@@ -1,12 +1,15 @@
 //! `spanprof show`: a recording in the terminal.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use spanprof_exporter::analysis::{DestinationTime, FunctionTime, SpanTime, Times, TraceTime};
+use spanprof_exporter::idle::IdleThreads;
+use spanprof_exporter::svg::flame_graph;
 use spanprof_exporter::waits::Wait;
-use spanprof_exporter::{FoldedRoot, Profile, SampleFilter, SampleKind, analysis, folded};
+use spanprof_exporter::{FoldedRoot, Profile, SampleFilter, SampleKind, analysis, folded, pprof, speedscope};
 
 use super::exit::{Exit, Failure};
 use super::table::Table;
@@ -36,8 +39,17 @@ pub(super) struct ShowArguments {
     #[arg(long, value_name = "HEX", value_parser = hexadecimal::<16>)]
     span: Option<String>,
     /// Print folded stacks (nanoseconds) for flame graph tools, of --type or cpu
-    #[arg(long, conflicts_with_all = ["by", "json"])]
+    #[arg(long, group = "Export", conflicts_with_all = ["by", "json"])]
     folded: bool,
+    /// Print a file for speedscope (speedscope.app), of --type or all kinds of time
+    #[arg(long, group = "Export", conflicts_with_all = ["by", "json"])]
+    speedscope: bool,
+    /// Print a flame graph as SVG, of --type or cpu
+    #[arg(long, group = "Export", conflicts_with_all = ["by", "json"])]
+    svg: bool,
+    /// Print a pprof file of what is meant, of --type or all kinds of time
+    #[arg(long, group = "Export", conflicts_with_all = ["by", "json"])]
+    pprof: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -53,7 +65,9 @@ Examples:
   spanprof show spanprof-out/profile.pb.gz --by function --type off_cpu
       The functions that blocked the longest.
   spanprof show spanprof-out --span 00f067aa0ba902b7 --folded --type off_cpu > slow.folded
-      One span's blocked stacks for a flame graph tool.";
+      One span's blocked stacks for a flame graph tool.
+  spanprof show spanprof-out --trace 4bf92f3577b34da6a3ce929d0e0e4736 --pprof > one.pb.gz
+      One trace alone, for `go tool pprof` and the like.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
@@ -114,9 +128,8 @@ pub(super) fn run(arguments: &ShowArguments) -> Outcome {
         return Err(Failure::new(Exit::NothingMatched, "the file holds no sample of this trace and span")
             .help("list what it holds with --by span or --by trace"));
     }
-    if arguments.folded {
-        let kind = arguments.kind.map_or(SampleKind::Cpu, SampleKind::from);
-        stdout::write(&folded(&profile, kind, &filter, FoldedRoot::ServiceIfSeveral))?;
+    if let Some(bytes) = export(arguments, &profile, &filter)? {
+        stdout::write_bytes(&bytes)?;
         return Ok(Exit::Done);
     }
     let mut listing = Listing::new(arguments, &profile, &filter);
@@ -130,6 +143,42 @@ pub(super) fn run(arguments: &ShowArguments) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// A file in another tool's format, where one was asked for.
+fn export(
+    arguments: &ShowArguments,
+    profile: &Profile,
+    filter: &SampleFilter,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let kind = arguments.kind.map(SampleKind::from);
+    let one = kind.unwrap_or(SampleKind::Cpu);
+    let nothing =
+        || Failure::new(Exit::NothingMatched, "the file holds no such time").help("choose another --type");
+    if arguments.folded {
+        return Ok(Some(folded(profile, one, filter, FoldedRoot::ServiceIfSeveral).into_bytes()));
+    }
+    if arguments.speedscope {
+        let name = arguments.file.display().to_string();
+        return speedscope::encode(profile, kind, filter, &name)
+            .map(String::into_bytes)
+            .map(Some)
+            .ok_or_else(nothing);
+    }
+    if arguments.svg {
+        let title = arguments.file.display().to_string();
+        let drawn = flame_graph(profile, one, filter, IdleThreads::Hidden, &title)
+            .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+        return drawn.map(String::into_bytes).map(Some).ok_or_else(nothing);
+    }
+    if arguments.pprof {
+        if std::io::stdout().is_terminal() {
+            return Err(Failure::new(Exit::Usage, "a pprof file is nothing for a terminal")
+                .help("write it into a file: --pprof > profile.pb.gz"));
+        }
+        return Ok(Some(pprof::encode(&profile.selected(filter, kind))));
+    }
+    Ok(None)
 }
 
 /// The lines that were asked for, as a table and as JSON.

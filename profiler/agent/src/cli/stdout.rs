@@ -15,8 +15,16 @@ pub(crate) fn width() -> usize {
 /// # Errors
 /// When it cannot be written for another reason, such as a full disk.
 pub(crate) fn write(text: &str) -> Result<(), Failure> {
+    write_bytes(text.as_bytes())
+}
+
+/// The same with what is no text.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn write_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+    match output.write_all(bytes).and_then(|()| output.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::new(Exit::Failed, format!("cannot write to standard output: {error}"))),
         Ok(()) => Ok(()),

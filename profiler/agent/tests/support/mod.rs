@@ -117,12 +117,17 @@ impl Recording {
 
     /// Waits until it said something on standard error.
     pub(crate) fn wait_for(&mut self, words: &str) {
+        self.wait_for_line(words);
+    }
+
+    /// The same, and gives the line.
+    pub(crate) fn wait_for_line(&mut self, words: &str) -> String {
         loop {
             let begin = self.seen.len();
             let read = self.errors.read_line(&mut self.seen).unwrap();
             assert_ne!(read, 0, "it ended before it said {words:?}: {}", self.seen);
             if self.seen[begin..].contains(words) {
-                return;
+                return self.seen[begin..].to_owned();
             }
         }
     }
