@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use crate::profile::{LabelSetId, Location, LocationId, ModuleId, Profile, SampleKey, StackId};
 
 impl Profile {
-    /// Adds another profile's samples to this one. The times from the earlier begin to the later end become one window;
+    /// Adds another profile's samples, and what it knows beside them, to this one. The times from the earlier begin to the later end become one window;
     /// comments are kept once each.
     pub fn absorb(&mut self, other: &Profile) {
         self.widen(other);
         self.absorb_wakers(other);
+        self.absorb_facts(&other.span_facts);
+        self.absorb_relatives(&other.relatives);
+        self.absorb_traffic(&other.traffic);
         let modules: Vec<ModuleId> =
             other.modules().iter().map(|module| self.intern_module(module.clone())).collect();
         let locations: Vec<LocationId> = other
@@ -32,7 +35,6 @@ impl Profile {
                 .or_insert_with(|| self.intern_labels(other.labels(key.labels).to_vec()));
             self.add(SampleKey { stack, labels, kind: key.kind }, value.nanoseconds, value.count);
         }
-        self.span_facts.extend(other.span_facts.iter().map(|(span, facts)| (span.clone(), *facts)));
         for comment in &other.comments {
             if !self.comments.contains(comment) {
                 self.comments.push(comment.clone());

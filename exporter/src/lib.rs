@@ -6,6 +6,8 @@ mod cause;
 #[cfg(feature = "sinks")]
 pub mod delivery;
 pub mod directory;
+mod durations;
+mod facts;
 mod filter;
 mod folded;
 pub mod idle;
@@ -31,15 +33,21 @@ pub mod stand_in;
 pub mod stored;
 #[cfg(feature = "svg")]
 pub mod svg;
+mod told;
+mod traffic;
 pub mod waits;
 mod wakers;
 
 pub use cause::short_name;
+pub use durations::{BUCKETS_NS, Durations};
+pub use facts::{SpanFacts, SpanIds, SpanRef};
 pub use filter::SampleFilter;
 pub use folded::{FoldedRoot, folded};
+pub use told::{MOST_AROUND, MOST_IN_WINDOW, MOST_LINKS, Relatives, SpanClass, SpanKind, ToldSpan};
+pub use traffic::{Counted, Source, Traffic, TrafficKey};
 pub use wakers::{Wakers, WokenBy};
 
 pub use profile::{
     Label, LabelSetId, LabelValue, Location, LocationId, Module, ModuleId, Profile, SampleKey, SampleKind,
-    SampleValue, SpanFacts, SpanIds, StackId, label,
+    SampleValue, StackId, label,
 };

@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use spanprof_symbolizer::Frame;
 
+use crate::facts::{SpanFacts, SpanIds};
+use crate::told::Relatives;
+use crate::traffic::Traffic;
 use crate::wakers::Wakers;
 
 /// A profile of one or more processes over one window of time.
@@ -23,10 +26,14 @@ pub struct Profile {
     pub period_nanoseconds: u64,
     /// Lines for people, written into pprof's comments: version, backend, losses.
     pub comments: Vec<String>,
-    /// What is known of spans beside their samples. The page and summaries show it; pprof has no place for it.
+    /// What is known of spans beside their samples.
     pub span_facts: HashMap<SpanIds, SpanFacts>,
-    /// Who made spans wait; no format but the page and the summary has it.
+    /// Who made spans wait.
     pub wakers: Wakers,
+    /// Finished spans around those that kept their ids.
+    pub relatives: Relatives,
+    /// How many spans there were, by class.
+    pub traffic: Traffic,
     modules: Interner<Module>,
     locations: Interner<Location>,
     stacks: Interner<Vec<LocationId>>,
@@ -80,29 +87,6 @@ impl SampleKind {
             SampleKind::Unknown => "unknown",
         }
     }
-}
-
-/// A span by its ids, as labels have them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SpanIds {
-    /// 32 lower-case hex characters.
-    pub trace_id: String,
-    /// 16 lower-case hex characters.
-    pub span_id: String,
-}
-
-/// What is known of a span beside its samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SpanFacts {
-    /// From its begin to its end, in nanoseconds, where its tracer told.
-    pub wall_ns: Option<u64>,
-    /// In which at least one of its children in the same service was open, in nanoseconds: their samples have their
-    /// own ids.
-    pub children_ns: u64,
-    /// How many messages came in one poll with the one that it processes; 0 where no such poll is known.
-    pub batch_size: u32,
-    /// How long neighbours of that poll were processed before it, in nanoseconds.
-    pub head_of_line_ns: u64,
 }
 
 /// A part of an object file that was mapped as code.

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use super::groups::{Group, Times, group};
 use crate::filter::{number, text};
-use crate::profile::{LabelSetId, Profile, SampleKind, SpanIds, label};
+use crate::profile::{LabelSetId, Profile, SampleKind, label};
 use crate::waits::Wait;
 
 /// Where the time of one span went, as far as the window saw it.
@@ -264,11 +264,7 @@ impl SpanFacts {
 fn span_time(profile: &Profile, key: SpanKey<'_>, facts: &SpanFacts, group: Group) -> SpanTime {
     let heaviest =
         |name: &str| facts.heaviest(|labels| text(profile.labels(labels), name)).map(str::to_owned);
-    let told = key.0.and_then(|trace_id| {
-        let ids = SpanIds { trace_id: trace_id.to_owned(), span_id: key.1.to_owned() };
-        profile.span_facts.get(&ids)
-    });
-    let told = told.copied().unwrap_or_default();
+    let told = key.0.and_then(|trace_id| profile.facts(trace_id, key.1)).copied().unwrap_or_default();
     SpanTime {
         trace_id: key.0.map(str::to_owned),
         span_id: key.1.to_owned(),

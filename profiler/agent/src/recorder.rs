@@ -268,6 +268,7 @@ impl Recorder {
             (loss::SPANS_FOLDED, rendered.spans_folded),
             ("stacks_missing", rendered.stacks_missing),
             ("wakers_not_taken", self.fold.wake_ups.dropped),
+            ("relatives_left_out", profile.relatives.number_left_out()),
             ("cpu_ns_between_samples", rendered.cpu_unsampled),
             (loss::STACKS_TRUNCATED, std::mem::take(&mut self.stacks_truncated)),
         ] {

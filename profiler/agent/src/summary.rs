@@ -269,6 +269,7 @@ pub mod loss {
             "too_deep" => "stacks were deeper than 1,024 frames",
             "stuck" => "stacks led nowhere",
             "wakers_not_taken" => "waits came without who ended them",
+            "relatives_left_out" => "finished spans beside kept ones had no room",
             "stacks_lost" => "stacks had no room in the buffer",
             "stacks_missing" => "stacks never arrived: their time stands under one frame",
             "stacks_not_walked" => "waits were not worth a stack of their own",

@@ -85,7 +85,8 @@ fn size_of(span: &IndexedSpan) -> u32 {
     span.messaging.batch_size.unwrap_or(0).max(span.links.len() as u32)
 }
 
-fn creation_of(id: &ActiveSpan, span: &IndexedSpan) -> Option<ActiveSpan> {
+/// In which a span's message was created: its first link, or its parent.
+pub(super) fn creation_of(id: &ActiveSpan, span: &IndexedSpan) -> Option<ActiveSpan> {
     let parent = span.parent.map(|span_id| ActiveSpan { trace_id: id.trace_id, span_id });
     span.links.first().copied().or(parent)
 }

@@ -4,36 +4,8 @@
 //! because a span's name holds an order's number, the table is full one day, and what is new then shares one class for all.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-/// Service, name, destination, group and operation: what folded samples are told apart by. An empty text is "not said".
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Class {
-    /// `service.name`.
-    pub service: Arc<str>,
-    /// The span's name.
-    pub name: Arc<str>,
-    /// `messaging.destination.name`.
-    pub destination: Arc<str>,
-    /// `messaging.consumer.group.name`.
-    pub group: Arc<str>,
-    /// `messaging.operation.name`.
-    pub operation: Arc<str>,
-}
-
-/// The longest text of a class that is kept, in bytes.
-const LONGEST: usize = 256;
-
-impl Class {
-    /// As `text`, no longer than what is kept of any: cut at a character's edge.
-    pub fn text(text: &str) -> Arc<str> {
-        let mut end = text.len().min(LONGEST);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text[..end].into()
-    }
-}
+pub use spanprof_exporter::SpanClass as Class;
 
 /// A class of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,8 +32,7 @@ pub struct Classes {
 impl Classes {
     /// A table with room for so many classes, itself included the one for what has no room; at most 65,535.
     pub fn new(most: u16) -> Classes {
-        let other = Class { name: "[other]".into(), ..Class::default() };
-        Classes { known: vec![other], ids: HashMap::new(), most: usize::from(most.max(1)) }
+        Classes { known: vec![Class::other()], ids: HashMap::new(), most: usize::from(most.max(1)) }
     }
 
     /// The class's id; [`ClassId::OTHER`] where it is new and the table is full.
@@ -118,13 +89,5 @@ mod tests {
         assert_eq!(classes.intern(&named("one too many")), ClassId::OTHER);
         assert_eq!(classes.intern(&named("known")), known);
         assert_eq!(classes.len(), 2);
-    }
-
-    #[test]
-    fn long_texts_are_cut_between_characters() {
-        assert_eq!(&*Class::text("short"), "short");
-        let long = "ä".repeat(200);
-        assert_eq!(&*Class::text(&long), "ä".repeat(128));
-        assert_eq!(Class::text(&format!("x{long}")).len(), 255);
     }
 }

@@ -5,21 +5,7 @@ use std::time::Duration;
 use super::class::Class;
 use crate::ActiveSpan;
 
-/// Who waits for whom: OpenTelemetry's kinds of span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum SpanKind {
-    /// Work within a process.
-    #[default]
-    Internal,
-    /// Answers a request.
-    Server,
-    /// Waits for an answer.
-    Client,
-    /// Hands a message on.
-    Producer,
-    /// Takes a message.
-    Consumer,
-}
+pub use spanprof_exporter::SpanKind;
 
 /// What only messaging spans say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

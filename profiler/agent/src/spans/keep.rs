@@ -15,8 +15,10 @@ use super::class::{Class, ClassId};
 use super::finished::FinishedSpan;
 use super::index::{IndexLimits, IndexedSpan, SpanIndex};
 use super::pace::Pace;
+use super::traffic::{Outcome, WindowTraffic};
 use super::unseen::Hits;
 use crate::ActiveSpan;
+use spanprof_exporter::Traffic;
 
 /// What is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,18 +90,28 @@ pub struct Keeping {
     finished: Pace,
     /// Of the times seen in a window.
     seen: Pace,
+    /// Since the last window closed.
+    traffic: WindowTraffic,
 }
 
 impl Keeping {
     /// Nothing is known yet.
     pub fn new(options: KeepingOptions, limits: IndexLimits, now: Instant) -> Keeping {
-        Keeping { options, index: SpanIndex::new(limits), finished: Pace::new(now), seen: Pace::new(now) }
+        Keeping {
+            options,
+            index: SpanIndex::new(limits),
+            finished: Pace::new(now),
+            seen: Pace::new(now),
+            traffic: WindowTraffic::default(),
+        }
     }
 
     /// Takes in a span that has ended.
     pub fn finish(&mut self, span: FinishedSpan, now: Instant) {
+        let outcome = Outcome::of(&span);
         if let Some((class, wall)) = self.index.insert(span, now) {
             self.finished.observe(class, wall, now);
+            self.traffic.told(class, &self.index.class(class).service, outcome, wall);
         }
     }
 
@@ -123,12 +135,18 @@ impl Keeping {
     ) -> HashMap<ActiveSpan, Kept> {
         self.index.forget(now);
         self.observe_seen(window, now);
+        self.traffic.seen(&self.index, window);
         let mut finished = Cuts::new(&self.finished, Duration::ZERO);
         let mut seen = Cuts::new(&self.seen, resolution);
         let mut candidates: Vec<Candidate> =
             window.iter().map(|span| self.candidate(span, &mut finished, &mut seen)).collect();
         candidates.sort_by_key(Candidate::rank);
         self.within_budget(&candidates)
+    }
+
+    /// How many spans there were since it was asked last.
+    pub fn take_traffic(&mut self) -> Traffic {
+        self.traffic.take(&self.index)
     }
 
     fn observe_seen(&mut self, window: &[SeenSpan], now: Instant) {

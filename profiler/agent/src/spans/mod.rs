@@ -5,7 +5,7 @@
 //! a while ([`SpanIndex`]), and from them, or from the time that the capture saw where no tracer tells anything, it is
 //! decided which spans are worth their ids ([`Keeping`]).
 //!
-//! This room knows neither captures nor windows: it is asked about ids and times.
+//! This room knows neither captures nor windows: it is asked about ids and times. Its words are the profile model's.
 
 mod batch;
 mod children;
@@ -15,6 +15,8 @@ mod index;
 mod keep;
 pub mod otlp;
 mod pace;
+mod relatives;
+mod traffic;
 mod unseen;
 
 pub use batch::{InBatch, Share, in_batches};
@@ -24,3 +26,4 @@ pub use finished::{FinishedSpan, Messaging, SpanKind};
 pub use index::{IndexLimits, IndexedSpan, SpanIndex, SpanLosses};
 pub use keep::{Keeping, KeepingOptions, Kept, Reason, SeenSpan};
 pub use pace::Pace;
+pub use relatives::relatives;

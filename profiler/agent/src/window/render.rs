@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use spanprof_exporter::idle::{BLOCKED_BEFORE_CAPTURE, WAITING_WITHOUT_SPAN};
 use spanprof_exporter::{
     Label, LabelSetId, Location, LocationId, Module, ModuleId as ProfileModuleId, Profile, SampleKey,
-    SampleKind, SpanFacts, SpanIds, StackId, WokenBy, label,
+    SampleKind, SpanFacts, SpanIds, SpanRef, StackId, WokenBy, label,
 };
 use spanprof_symbolizer::{Frame, FrameKind, Symbolizer};
 
@@ -21,7 +21,7 @@ use super::waits::{Waits, processes_with_spans};
 use super::wakers::{Chains, Link, Waker};
 use super::weights::Weights;
 use crate::capture::{ActiveSpan, ProcessId, StackHash, WalkEnd};
-use crate::spans::{InBatch, Keeping, Kept, Reason, SeenSpan, in_batches};
+use crate::spans::{InBatch, IndexedSpan, Keeping, Kept, Reason, SeenSpan, in_batches, relatives};
 
 /// Names addresses; keeps what it learned from window to window.
 pub struct Renderer {
@@ -118,8 +118,11 @@ impl Renderer {
             writer.write_remainder(remainder);
         }
         let told = settled.told.into_iter();
-        writer.profile.span_facts =
-            told.map(|(span, told)| facts(span, told, in_batches.get(&span))).collect();
+        writer.profile.span_facts = told
+            .map(|(span, told)| facts(span, told, keeping.index().get(&span), in_batches.get(&span)))
+            .collect();
+        writer.profile.relatives = relatives(keeping.index(), &kept, Instant::now());
+        writer.profile.traffic = keeping.take_traffic();
         writer.write_wakers(&chains);
         Rendered {
             spans_folded: fold.spans_folded + writer.folded.len() as u64,
@@ -454,15 +457,22 @@ fn unnamed(address: u64) -> Frame {
     Frame { function: name.clone(), system_name: name, file: None, line: 0, kind: FrameKind::Native }
 }
 
-fn facts(span: ActiveSpan, told: Told, batch: Option<&InBatch>) -> (SpanIds, SpanFacts) {
-    let ids = SpanIds { trace_id: hex(&span.trace_id), span_id: hex(&span.span_id) };
+fn facts(
+    span: ActiveSpan,
+    told: Told,
+    finished: Option<&IndexedSpan>,
+    batch: Option<&InBatch>,
+) -> (SpanIds, SpanFacts) {
+    let ids = SpanRef { trace_id: span.trace_id, span_id: span.span_id };
     let facts = SpanFacts {
+        begin_unix_ns: finished.map(|span| span.start_unix_ns),
+        failed: finished.is_some_and(|span| span.failed),
         wall_ns: Some(told.wall),
         children_ns: told.children,
         batch_size: batch.map_or(0, |batch| batch.size),
         head_of_line_ns: batch.map_or(0, |batch| batch.head_of_line_ns),
     };
-    (ids, facts)
+    (ids.into(), facts)
 }
 
 fn hex(bytes: &[u8]) -> String {
