@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use spanprof_exporter::Profile;
 use spanprof_exporter::pprof::{DecodeLimits, decode_with_limits};
 use spanprof_exporter::stored::{StoredWindow, WindowStore};
+use spanprof_exporter::{Profile, SpanClass};
 
-use super::overview::{Class, Overview, Point};
+use super::overview::{Overview, Point};
 use super::question::Range;
 
 /// How much one question may cost.
@@ -80,8 +80,8 @@ struct State {
     listed: Option<(Instant, Vec<StoredWindow>)>,
     /// None of those that are no profile, or hold more than is read.
     known: BTreeMap<StoredWindow, Option<Known>>,
-    classes: Vec<Class>,
-    numbers: HashMap<Class, u32>,
+    classes: Vec<SpanClass>,
+    numbers: HashMap<SpanClass, u32>,
     points: usize,
     longest_ns: u64,
 }
@@ -154,8 +154,8 @@ impl Archive {
         for (position, (number, points)) in lines.into_iter().enumerate() {
             let class = &state.classes[number as usize];
             let class = json!({
-                "service": class.service, "name": class.name, "destination": class.destination,
-                "group": class.group, "operation": class.operation,
+                "service": &*class.service, "name": &*class.name, "destination": &*class.destination,
+                "group": &*class.group, "operation": &*class.operation,
             });
             let class = class.to_string();
             let comma = if position == 0 { "" } else { "," };
@@ -306,10 +306,10 @@ impl State {
     }
 
     /// A class's number; 0 for those that there is no room for.
-    fn number(&mut self, class: Class) -> u32 {
+    fn number(&mut self, class: SpanClass) -> u32 {
         if self.classes.is_empty() {
-            self.classes.push(Class::default());
-            self.numbers.insert(Class::default(), 0);
+            self.classes.push(SpanClass::other());
+            self.numbers.insert(SpanClass::other(), 0);
         }
         match self.numbers.get(&class) {
             Some(number) => *number,

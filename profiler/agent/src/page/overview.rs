@@ -1,44 +1,24 @@
 //! What one window says of its messages: per class how many there were, how long they took and where their time went.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use spanprof_exporter::{Label, LabelSetId, Profile, SampleKind, SpanIds, label};
+use spanprof_exporter::{Counted, Label, LabelSetId, Profile, SampleKind, Source, SpanClass, SpanIds, label};
 
-/// Classes of one window; those with the least time become one that has no name.
+/// Classes of one window; those with the least time become one.
 const MOST_CLASSES: usize = 256;
-/// The longest text of a class, in bytes.
-const LONGEST_TEXT: usize = 256;
 
-/// What spans have in common that are counted together; texts are empty where there is none.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Class {
-    /// The service.
-    pub(super) service: String,
-    /// The span's name.
-    pub(super) name: String,
-    /// The topic or queue.
-    pub(super) destination: String,
-    /// The consumer group.
-    pub(super) group: String,
-    /// The messaging operation.
-    pub(super) operation: String,
-}
-
-impl Class {
-    /// Of a sample's labels; none where it belongs to no span.
-    fn of(labels: &[Label]) -> Option<Class> {
-        let text = |key| shortened(text(labels, key).unwrap_or_default());
-        let class = Class {
-            service: text(label::SERVICE_NAME),
-            name: text(label::SPAN_NAME),
-            destination: text(label::DESTINATION),
-            group: text(label::CONSUMER_GROUP),
-            operation: text(label::OPERATION),
-        };
-        let of_a_span =
-            [&class.name, &class.destination, &class.operation].iter().any(|text| !text.is_empty());
-        (of_a_span || self::text(labels, label::SPAN_ID).is_some()).then_some(class)
-    }
+/// The class of a sample's span; none where it belongs to no span.
+fn class_of(labels: &[Label]) -> Option<SpanClass> {
+    let shortened = |key| SpanClass::text(text(labels, key).unwrap_or_default());
+    let class = SpanClass {
+        service: shortened(label::SERVICE_NAME),
+        name: shortened(label::SPAN_NAME),
+        destination: shortened(label::DESTINATION),
+        group: shortened(label::CONSUMER_GROUP),
+        operation: shortened(label::OPERATION),
+    };
+    let of_a_span = [&class.name, &class.destination, &class.operation].iter().any(|text| !text.is_empty());
+    (of_a_span || text(labels, label::SPAN_ID).is_some()).then_some(class)
 }
 
 /// One class in one window.
@@ -80,27 +60,29 @@ pub(super) struct Overview {
     /// And ended.
     pub(super) end_ns: u64,
     /// Its classes, by name.
-    pub(super) classes: Vec<(Class, Point)>,
+    pub(super) classes: Vec<(SpanClass, Point)>,
 }
 
 /// What is added up of one class.
 #[derive(Default)]
 struct Sums {
     times: [u64; 6],
-    /// Per span the time that was seen of it, and whether it failed.
+    /// What tracers told, and what was seen where none did, of all spans.
+    counted: [Option<Counted>; 2],
+    /// Per span that kept its ids the time that was seen of it, and whether it failed.
     spans: HashMap<SpanIds, (u64, bool)>,
 }
 
 impl Overview {
     /// Of a profile.
     pub(super) fn of(profile: &Profile) -> Overview {
-        let mut classes: Vec<(Class, Point)> =
-            sums(profile).into_iter().map(|(class, sums)| (class, sums.point(profile))).collect();
+        let mut classes: Vec<(SpanClass, Point)> =
+            sums(profile).into_iter().map(|(class, sums)| (class, sums.point())).collect();
         classes.sort_by_key(|(_, point)| std::cmp::Reverse(point.times.iter().sum::<u64>()));
         if classes.len() > MOST_CLASSES {
             let rest = classes.split_off(MOST_CLASSES);
             let rest = rest.into_iter().map(|(_, point)| point).reduce(Point::and);
-            classes.extend(rest.map(|rest| (Class::default(), rest)));
+            classes.extend(rest.map(|rest| (SpanClass::other(), rest)));
         }
         classes.sort_by(|(a, _), (b, _)| a.cmp(b));
         let begin_ns = profile.start_unix_nanoseconds;
@@ -108,11 +90,11 @@ impl Overview {
     }
 }
 
-fn sums(profile: &Profile) -> HashMap<Class, Sums> {
+fn sums(profile: &Profile) -> HashMap<SpanClass, Sums> {
     let sets = profile.label_sets();
-    let classes: Vec<Option<Class>> = sets.iter().map(|labels| Class::of(labels)).collect();
+    let classes: Vec<Option<SpanClass>> = sets.iter().map(|labels| class_of(labels)).collect();
     let spans: Vec<Option<(SpanIds, bool)>> = sets.iter().map(|labels| span_of(labels)).collect();
-    let mut sums: HashMap<Class, Sums> = HashMap::new();
+    let mut sums: HashMap<SpanClass, Sums> = HashMap::new();
     for (key, value) in profile.samples() {
         let set: LabelSetId = key.labels;
         let Some(class) = &classes[set.index()] else { continue };
@@ -128,28 +110,42 @@ fn sums(profile: &Profile) -> HashMap<Class, Sums> {
             *has_failed |= failed;
         }
     }
+    for (key, row) in profile.traffic.iter() {
+        let counted = &mut sums.entry(key.class.clone()).or_default().counted[key.source as usize];
+        counted.get_or_insert_default().merge(row);
+    }
     sums
 }
 
 impl Sums {
-    fn point(self, profile: &Profile) -> Point {
-        let told_of = |span: &SpanIds| profile.span_facts.get(span).and_then(|facts| facts.wall_ns);
-        let told: BTreeSet<bool> = self.spans.keys().map(|span| told_of(span).is_some()).collect();
-        let mut walls: Vec<u64> =
-            self.spans.iter().map(|(span, (seen, _))| told_of(span).unwrap_or(*seen)).collect();
-        walls.sort_unstable();
-        let quantile = |part: usize| match walls.len() {
-            0 => 0,
-            many => walls[(many * part).div_ceil(100).max(1) - 1],
-        };
-        Point {
-            count: walls.len() as u64,
-            failed: self.spans.values().filter(|(_, failed)| *failed).count() as u64,
-            told: !told.is_empty() && !told.contains(&false),
-            p50_ns: quantile(50),
-            p99_ns: quantile(99),
-            times: self.times,
+    fn point(self) -> Point {
+        let [told, seen] = &self.counted;
+        match (told, seen) {
+            (Some(told), _) => Point { told: true, ..counted(told, self.times) },
+            (None, Some(seen)) => counted(seen, self.times),
+            (None, None) => self.point_of_kept_spans(),
         }
+    }
+
+    /// Of a file in which nothing is counted: what its samples say.
+    fn point_of_kept_spans(self) -> Point {
+        let mut all = Counted::default();
+        for (seen, failed) in self.spans.values() {
+            all.add(*seen, 1, *failed);
+        }
+        counted(&all, self.times)
+    }
+}
+
+fn counted(counted: &Counted, times: [u64; 6]) -> Point {
+    let quantile = |part| counted.durations.quantile(part).unwrap_or(0);
+    Point {
+        count: counted.spans,
+        failed: counted.failed,
+        told: false,
+        p50_ns: quantile(0.5),
+        p99_ns: quantile(0.99),
+        times,
     }
 }
 
@@ -171,14 +167,9 @@ fn text<'a>(labels: &'a [Label], key: &str) -> Option<&'a str> {
     labels.iter().find(|label| &*label.key == key).and_then(|label| label.value.as_text())
 }
 
-fn shortened(text: &str) -> String {
-    let end = (0..=text.len().min(LONGEST_TEXT)).rev().find(|end| text.is_char_boundary(*end));
-    text[..end.unwrap_or(0)].to_owned()
-}
-
 #[cfg(test)]
 mod tests {
-    use spanprof_exporter::{SampleKey, SpanFacts};
+    use spanprof_exporter::{SampleKey, SpanKind, TrafficKey};
 
     use super::*;
 
@@ -211,26 +202,41 @@ mod tests {
 
         let overview = Overview::of(&profile);
         assert_eq!((overview.begin_ns, overview.end_ns), (5_000, 5_100));
-        let names: Vec<_> = overview.classes.iter().map(|(class, _)| class.destination.as_str()).collect();
+        let names: Vec<_> = overview.classes.iter().map(|(class, _)| &*class.destination).collect();
         assert_eq!(names, ["audit", "orders"], "what no span had is no traffic");
-        let (_, audit) = overview.classes[0];
+        let (_, audit) = overview.classes[0].clone();
         assert_eq!((audit.count, audit.told, audit.p99_ns, audit.times[0]), (0, false, 0, 3_000_000));
-        let (_, orders) = overview.classes[1];
+        let (_, orders) = overview.classes[1].clone();
         assert_eq!((orders.count, orders.failed, orders.told), (101, 1, false));
-        assert_eq!((orders.p50_ns, orders.p99_ns), (51_000_000, 100_000_000));
+        let near = |found: u64, truth: u64| found.abs_diff(truth) * 8 < truth;
+        assert!(near(orders.p50_ns, 51_000_000) && near(orders.p99_ns, 100_000_000), "{orders:?}");
         assert_eq!(orders.times, [5_050_000_000, 500_000_000, 7_000_000, 0, 0, 0]);
     }
 
     #[test]
-    fn what_tracers_told_is_told() {
+    fn what_tracers_told_goes_before_what_was_seen_and_that_before_what_kept_its_ids() {
         let mut profile = Profile::default();
         add(&mut profile, "orders", "1", SampleKind::Cpu, 1);
-        let span = SpanIds { trace_id: "t".into(), span_id: "1".into() };
-        profile.span_facts.insert(span, SpanFacts { wall_ns: Some(9), ..SpanFacts::default() });
-        let (_, orders) = Overview::of(&profile).classes[0].clone();
-        assert_eq!((orders.told, orders.p50_ns), (true, 9));
-        add(&mut profile, "orders", "2", SampleKind::Cpu, 1);
-        assert!(!Overview::of(&profile).classes[0].1.told, "of one nobody told");
+        let class = SpanClass { destination: "orders".into(), ..SpanClass::default() };
+        let mut count = |source, kind, spans: u64, nanoseconds| {
+            let mut counted = Counted::default();
+            (0..spans).for_each(|number| counted.add(nanoseconds, 32, number == 0));
+            profile.traffic.add(TrafficKey { class: class.clone(), kind, source }, &counted);
+            let (_, orders) = Overview::of(&profile).classes[0].clone();
+            (orders.count, orders.failed, orders.told, orders.times[0])
+        };
+        assert_eq!(count(Source::Seen, SpanKind::Internal, 7, 1_000), (7, 1, false, 1_000_000));
+        assert_eq!(count(Source::Told, SpanKind::Consumer, 20, 1_000), (20, 1, true, 1_000_000));
+        assert_eq!(count(Source::Told, SpanKind::Producer, 10, 1_000), (30, 2, true, 1_000_000));
+        profile.traffic.add(
+            TrafficKey {
+                class: SpanClass { destination: "audit".into(), ..class },
+                kind: SpanKind::Consumer,
+                source: Source::Told,
+            },
+            &Counted::default(),
+        );
+        assert_eq!(Overview::of(&profile).classes.len(), 2, "also what has no sample");
     }
 
     #[test]
@@ -243,6 +249,6 @@ mod tests {
         assert_eq!(overview.classes.len(), MOST_CLASSES + 1);
         let sum: u64 = overview.classes.iter().map(|(_, point)| point.times[0]).sum();
         assert_eq!(sum, profile.total(SampleKind::Cpu));
-        assert!(overview.classes.iter().all(|(class, _)| class.destination.len() <= LONGEST_TEXT));
+        assert!(overview.classes.iter().all(|(class, _)| class.destination.len() <= 256));
     }
 }

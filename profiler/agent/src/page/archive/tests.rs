@@ -112,7 +112,7 @@ fn what_is_known_stays_bounded_and_forgets_what_is_gone() {
     let mut state = State::default();
     let window = |seconds| StoredWindow { seconds, number: 1, bytes: 1 };
     let overview = |names: std::ops::Range<u32>| {
-        let class = |number: u32| Class { name: number.to_string(), ..Class::default() };
+        let class = |number: u32| SpanClass { name: number.to_string().into(), ..SpanClass::default() };
         let point = Point { count: 1, ..Point::default() };
         Overview { begin_ns: 0, end_ns: 1, classes: names.map(|number| (class(number), point)).collect() }
     };
