@@ -22,14 +22,7 @@ function classesOf(model) {
     if (isNoted(row)) group.slow++;
     if (row.kept === "failed") group.keptFailed++;
   }
-  for (const told of model.traffic ?? []) {
-    const group = of(told);
-    group.count = (group.count ?? 0) + told.count;
-    group.failed = (group.failed ?? 0) + told.failed;
-    group.told = group.told || told.told;
-    if (group.bins === null) group.bins = new Float64Array(told.bins.length);
-    told.bins.forEach((number, bin) => (group.bins[bin] += number));
-  }
+  for (const traffic of model.traffic) Object.assign(of(traffic), { count: traffic.count, failed: traffic.failed, told: traffic.told, median: traffic.median, tail: traffic.tail });
   return [...classes.values()].map((group) => finishClass(model, group)).sort((a, b) => Number(b.isMessaging) - Number(a.isMessaging) || sum(b.time) - sum(a.time));
 }
 
@@ -40,7 +33,7 @@ function classKey(row) {
 function newClass(key, row) {
   return {
     key, destination: row.destination, group: row.group, operation: row.operation, service: row.service, name: row.destination ? "" : row.name,
-    isMessaging: row.destination !== "" || row.operation !== "", spans: [], slow: 0, keptFailed: 0, folded: false, time: noTime(), count: null, failed: null, told: false, bins: null, points: [],
+    isMessaging: row.destination !== "" || row.operation !== "", spans: [], slow: 0, keptFailed: 0, folded: false, time: noTime(), count: null, failed: null, told: false, median: -1, tail: -1, points: [],
   };
 }
 
@@ -49,30 +42,13 @@ function finishClass(model, group) {
   if (group.count === null && !group.folded) [group.count, group.failed] = [group.spans.length, group.keptFailed];
   const seconds = model.seconds;
   group.perMinute = group.count === null || !(seconds > 0) ? null : (60 * group.count) / seconds;
-  if (group.bins !== null && group.told) {
-    group.median = quantileOf(group.bins, model.bounds, 0.5);
-    group.tail = quantileOf(group.bins, model.bounds, 0.99);
-  } else if (!group.folded && group.spans.length) {
+  if (group.median < 0 && !group.folded && group.spans.length) {
     const took = group.spans.map(tookOf).sort((a, b) => a - b);
     group.median = took[Math.floor((took.length - 1) * 0.5)];
     group.tail = took[Math.floor((took.length - 1) * 0.99)];
-  } else {
-    group.median = group.tail = null;
   }
   group.text = [group.destination, group.group, group.operation, group.service, group.name].join("\n").toLowerCase();
   return group;
-}
-
-// Of counts per bin, `bounds` holding each bin's upper bound; the last bin has none and tells its lower one.
-function quantileOf(bins, bounds, part) {
-  const all = sum(bins);
-  if (all <= 0) return null;
-  let left = part * all;
-  for (let bin = 0; bin < bins.length; bin++) {
-    left -= bins[bin];
-    if (left <= 0) return bounds[Math.min(bin, bounds.length - 1)];
-  }
-  return bounds[bounds.length - 1];
 }
 
 // Its wall time where its tracer told it; else what was seen of it, which is less.

@@ -58,7 +58,6 @@ function decode(data) {
     start: data.start_unix_milliseconds,
     seconds: data.duration_nanoseconds / 1e9,
     told: toldSpans(data, text),
-    bounds: data.traffic ? data.traffic.bounds : [],
     traffic: trafficOf(data, text),
   };
   for (const at of data.idle_samples) model.idle[at] = 1;
@@ -73,7 +72,6 @@ function decode(data) {
 // Finished spans of the traces that kept spans are in, as their tracers told them.
 function toldSpans(data, text) {
   const { told } = data;
-  if (!told) return [];
   return told.span_id.map((id, at) => ({
     id: text(id), trace: text(told.trace_id[at]), parent: text(told.parent_id[at]), kind: told.kind[at], name: text(told.name[at]),
     service: text(told.service[at]), destination: text(told.destination[at]), operation: text(told.operation[at]),
@@ -84,10 +82,9 @@ function toldSpans(data, text) {
 // How many messages of each class went by, kept or not, and what they took.
 function trafficOf(data, text) {
   const { traffic } = data;
-  if (!traffic) return [];
   return traffic.count.map((count, at) => ({
     destination: text(traffic.destination[at]), group: text(traffic.group[at]), operation: text(traffic.operation[at]), service: text(traffic.service[at]),
-    name: text(traffic.name[at]), count, failed: traffic.failed[at], told: traffic.told[at] === 1, bins: traffic.bins[at],
+    name: text(traffic.name[at]), count, failed: traffic.failed[at], told: traffic.told[at] === 1, median: traffic.median[at], tail: traffic.tail[at],
   }));
 }
 

@@ -6,15 +6,15 @@ let destinationTable, slowestTable;
 function makeDestinationTable() {
   const most = (group) => sum(group.time);
   const named = (group) => [element("div", {}, element("a", { href: addressOfView({ view: "messages", class: group.key }), title: "Show its slow messages" }, ...breakable(classTitle(group)))), under([group.operation, group.group && "group " + group.group, group.service].filter(Boolean).join(" · "))];
-  const rate = (group) => (group.perMinute === null ? [element("div", { class: "faint", title: "spans that kept no ids were folded together, uncounted: start the agent with finished spans (--otlp-listen, --receive) to know how many there are" }, "not counted")] : [element("div", {}, grouped(group.perMinute, group.perMinute < 10 ? 1 : 0)), sparkline(group.points)]);
-  const time = (value) => (value === null ? "–" : milliseconds(value));
+  const rate = (group) => (group.perMinute === null ? [element("div", { class: "faint", title: "spans that kept no ids were folded together, uncounted: start the agent with finished spans (--otlp-listen, --receive) to know how many there are" }, "not counted")] : [element("div", {}, grouped(group.perMinute, group.perMinute < 10 ? 1 : 0)), group.told ? null : under("seen", "no tracer told how many there were: these were seen on threads, and short ones may be missing"), sparkline(group.points)]);
+  const time = (value) => (value < 0 ? "–" : milliseconds(value));
   const failed = (group) => (group.failed === null ? "–" : group.failed === 0 ? "0" : [element("div", { class: "bad" }, grouped(group.failed, 0)), group.count ? under(share(group.failed, group.count)) : null]);
   return new Table($("destinations"), "Destinations by the time that was seen; choose one to see its slow messages", [
     { key: "destination", title: "Destination", value: classTitle, cell: named },
     { key: "rate", title: "Per minute", about: "messages, or spans, per minute", number: true, value: (group) => group.perMinute ?? -1, cell: rate },
     { key: "failed", title: "Errors", about: "spans whose status was an error", number: true, value: (group) => group.failed ?? -1, cell: failed },
-    { key: "median", title: "p50, ms", about: "half of them took no longer: by their tracers’ word, or else by the time that was seen", number: true, value: (group) => group.median ?? -1, cell: (group) => time(group.median) },
-    { key: "tail", title: "p99, ms", about: "99 of 100 took no longer", number: true, value: (group) => group.tail ?? -1, cell: (group) => time(group.tail) },
+    { key: "median", title: "p50, ms", about: "half of them took no longer: by their tracers’ word, or else by the time that was seen", number: true, value: (group) => group.median, cell: (group) => time(group.median) },
+    { key: "tail", title: "p99, ms", about: "99 of 100 took no longer", number: true, value: (group) => group.tail, cell: (group) => time(group.tail) },
     { key: "slow", title: "Slow", about: "slow and failed ones that kept their ids", number: true, value: (group) => group.slow, cell: (group) => grouped(group.slow, 0) },
     { key: "seen", title: "Seen, ms", about: kindNames() + " together", number: true, value: most, cell: (group) => milliseconds(most(group)) },
     { key: "share", title: "Where its time went", about: kindNames(), cell: (group) => [bar(group.time, most(group)), under(mainKinds(group.time))] },

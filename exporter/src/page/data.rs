@@ -13,6 +13,7 @@ use serde::Serialize;
 use spanprof_symbolizer::{Frame, FrameKind};
 
 use super::owners::{Owner, Owners, SpanTable, ThreadTable};
+use super::told::{ToldTable, TrafficTable};
 use super::{LossAmount, PageDetails};
 use crate::analysis::Waits;
 use crate::idle::IdleSamples;
@@ -54,6 +55,8 @@ struct PageData<'a> {
     shares: Vec<usize>,
     spans: SpanTable,
     threads: ThreadTable,
+    told: ToldTable,
+    traffic: TrafficTable,
 }
 
 /// One entry per distinct function.
@@ -233,6 +236,7 @@ pub(super) fn to_json(profile: &Profile, details: &PageDetails) -> String {
         samples.count[at] = samples.count[at].saturating_add(value.count);
     }
     let (spans, threads) = owners.into_tables(profile, &mut strings);
+    let (told, traffic) = (ToldTable::of(profile, &mut strings), TrafficTable::of(profile, &mut strings));
     let data = PageData {
         format: FORMAT,
         title: bounded(&details.title),
@@ -250,6 +254,8 @@ pub(super) fn to_json(profile: &Profile, details: &PageDetails) -> String {
         shares,
         spans,
         threads,
+        told,
+        traffic,
     };
     // Only numbers, texts and arrays of them: there is nothing that serialising can refuse.
     let json = serde_json::to_string(&data).expect("numbers and texts always have a JSON form");

@@ -17,6 +17,7 @@
 mod data;
 mod owners;
 mod policy;
+mod told;
 
 use crate::Profile;
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::data::{Strings, position_of};
 use crate::analysis::group;
 use crate::waits::Wait;
-use crate::{LabelSetId, LabelValue, Profile, SpanIds, WokenBy, label};
+use crate::{LabelSetId, LabelValue, Profile, WokenBy, label};
 
 /// One entry per span, or per set of spans that were folded together. Where a column says nothing
 /// else it holds positions in the page's strings; -1 where unknown.
@@ -54,11 +54,11 @@ const WAKER_FRAMES: usize = 8;
 impl SpanTable {
     fn tell_facts(&mut self, profile: &Profile, strings: &Strings) {
         for at in 0..self.span_id.len() {
-            let text = |position: i64| strings.text(position).unwrap_or_default().to_owned();
-            let ids = SpanIds { trace_id: text(self.trace_id[at]), span_id: text(self.span_id[at]) };
-            let facts = profile.span_facts.get(&ids).copied().unwrap_or_default();
+            let text = |position: i64| strings.text(position).unwrap_or_default();
+            let facts =
+                profile.facts(text(self.trace_id[at]), text(self.span_id[at])).copied().unwrap_or_default();
             self.wall.push(facts.wall_ns.map_or(-1, |wall| i64::try_from(wall).unwrap_or(i64::MAX)));
-            self.begin.push(0);
+            self.begin.push(facts.begin_unix_ns.unwrap_or(0) / 1_000);
             self.children.push(facts.children_ns);
             self.batch.push(facts.batch_size);
             self.head_of_line.push(facts.head_of_line_ns);

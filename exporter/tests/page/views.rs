@@ -2,7 +2,10 @@
 
 use serde_json::json;
 use spanprof_exporter::page::PageDetails;
-use spanprof_exporter::{LabelValue, Profile, SampleKind, label};
+
+use spanprof_exporter::{
+    LabelValue, Profile, SampleKind, SpanClass, SpanFacts, SpanKind, SpanRef, ToldSpan, label,
+};
 
 use super::browser::{Browser, Theme};
 use super::{assert_quiet, details, report, sample};
@@ -173,5 +176,88 @@ fn a_script_in_a_topics_name_is_shown_as_text_in_every_view() {
     browser.screenshot("front-hostile.png");
     browser.click("#destinations tbody tr a");
     assert!(browser.text("#messages-heading").contains("</script>"));
+    assert_quiet(&mut browser);
+}
+
+/// The locked message as its tracers told it: sent, received with a neighbour, processed.
+fn told(profile: &mut Profile) {
+    let begin = profile.start_unix_nanoseconds;
+    let (trace, neighbour) = ("4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c");
+    let span = |trace: &str, span: &str| SpanRef::parse(trace, span).expect("ids");
+    let (sent, process) = (span(trace, "00000000000000f1"), span(trace, sample::LOCKED_SPAN));
+    let (other, batch) = (span(neighbour, "00000000000000f2"), span(neighbour, "00000000000000f3"));
+    let class = |name: &str, service: &str| SpanClass {
+        service: service.into(),
+        name: name.into(),
+        destination: "orders.created".into(),
+        ..SpanClass::default()
+    };
+    for (span, parent, kind, class, at, wall, failed, links) in [
+        (sent, None, SpanKind::Producer, class("send orders.created", "shop"), 0, 2_000_000, false, vec![]),
+        (
+            batch,
+            None,
+            SpanKind::Client,
+            class("receive orders.created", "orders"),
+            3_000_000,
+            1_000_000,
+            false,
+            vec![sent, other],
+        ),
+        (
+            process,
+            Some(sent),
+            SpanKind::Consumer,
+            class("process orders.created", "orders"),
+            5_000_000,
+            490_000_000,
+            true,
+            vec![],
+        ),
+    ] {
+        profile.relatives.insert(ToldSpan {
+            span,
+            parent_id: parent.map(|parent| parent.span_id),
+            kind,
+            class,
+            begin_unix_ns: begin + at,
+            wall_ns: wall,
+            failed,
+            links,
+            ..ToldSpan::default()
+        });
+    }
+    let facts = SpanFacts {
+        begin_unix_ns: Some(begin + 5_000_000),
+        wall_ns: Some(490_000_000),
+        batch_size: 2,
+        head_of_line_ns: 7_000_000,
+        ..SpanFacts::default()
+    };
+    profile.span_facts.insert(process.into(), facts);
+}
+
+#[test]
+fn a_message_is_shown_in_its_trace_with_what_adds_up_to_its_time() {
+    let Some(mut browser) = Browser::start("a_message_is_shown_in_its_trace") else { return };
+    let mut profile = sample::orders_with_slow_ones();
+    told(&mut profile);
+    let report = report(&profile, &details());
+    browser.dress(1280, 1100, Theme::Light);
+    browser.open(&report.file, &format!("span={}", sample::LOCKED_SPAN));
+    browser.evaluate("document.querySelector('#trace-section').scrollIntoView({ block: 'end' })");
+    browser.screenshot("trace.png");
+    let equation = browser.text("#equation");
+    assert!(equation.starts_with("490.0 ms = ") && equation.contains("430.0 ms off CPU"), "{equation}");
+    assert!(equation.contains("98.0 % accounted for"), "{equation}");
+    let selection = browser.text("#selection");
+    assert!(selection.contains("2 messages in one poll; waited 7.00 ms for those before it"), "{selection}");
+    assert!(selection.contains("00:00:00.005"), "{selection}");
+    let lines: Vec<String> =
+        (1..=3).map(|row| browser.text(&format!("#trace tbody tr:nth-child({row})"))).collect();
+    assert_eq!(rows(&mut browser, "#trace"), 3, "{lines:?}");
+    assert!(lines[0].contains("send orders.created") && lines[0].contains("producer · shop"), "{lines:?}");
+    assert!(lines[1].contains("another trace"), "the poll that brought it: {lines:?}");
+    assert!(lines[2].contains("490.0") && lines[2].contains("failed"), "{lines:?}");
     assert_quiet(&mut browser);
 }
