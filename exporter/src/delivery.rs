@@ -12,6 +12,9 @@
 
 mod address;
 mod answers;
+mod carrier;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod report;
 mod settings;
 mod tls;
@@ -20,11 +23,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Client, Url, redirect};
 use tokio::time::Instant;
 
 use answers::Attempt;
+pub(crate) use carrier::Carrier;
 pub use report::{DropCause, Dropped, PushReport};
 pub(crate) use report::{Sent, conclude};
 pub use settings::{ConfigError, Credentials};
@@ -36,8 +40,8 @@ pub(crate) struct Endpoint<'a> {
     pub(crate) url: &'a str,
     /// The path below it.
     pub(crate) path: &'a str,
-    /// What the body is.
-    pub(crate) content_type: &'static str,
+    /// What carries a request.
+    pub(crate) carrier: Carrier,
     /// Sent as `X-Scope-OrgID`.
     pub(crate) tenant: Option<&'a str>,
     /// How to sign in.
@@ -92,7 +96,7 @@ impl Patience {
 pub(crate) struct Delivery {
     client: OnceLock<Result<Client, String>>,
     url: Url,
-    content_type: &'static str,
+    carrier: Carrier,
     tenant: Option<HeaderValue>,
     credentials: Credentials,
     request_timeout: Duration,
@@ -112,7 +116,7 @@ impl Delivery {
         Ok(Delivery {
             client: OnceLock::new(),
             url,
-            content_type: endpoint.content_type,
+            carrier: endpoint.carrier,
             tenant,
             credentials: endpoint.credentials.clone(),
             request_timeout: endpoint.request_timeout,
@@ -128,7 +132,7 @@ impl Delivery {
             let words = "the profiles before it used up the retry budget".to_owned();
             return given_up(0, Failure { cause: DropCause::Unreachable, words });
         }
-        let body = bytes::Bytes::from(body);
+        let body = self.carrier.body(body);
         let mut pause = self.first_pause;
         let mut retried = 0;
         loop {
@@ -166,11 +170,7 @@ impl Delivery {
                 return Attempt::GiveUp(Failure { cause: DropCause::Misconfigured, words });
             }
         };
-        let mut request = client
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, self.content_type)
-            .header(CONTENT_ENCODING, "gzip")
-            .body(body);
+        let mut request = self.carrier.named(client.post(self.url.clone())).body(body);
         if let Some(tenant) = &self.tenant {
             request = request.header(HeaderName::from_static("x-scope-orgid"), tenant);
         }
@@ -180,7 +180,7 @@ impl Delivery {
             Credentials::Bearer { token } => request.bearer_auth(token),
         };
         match request.send().await {
-            Ok(response) => answers::judge(response).await,
+            Ok(response) => self.carrier.judge(response).await,
             Err(error) => answers::judge_error(&error),
         }
     }
@@ -188,7 +188,8 @@ impl Delivery {
     fn client(&self) -> &Result<Client, String> {
         self.client.get_or_init(|| {
             let tls = tls::config(self.url.scheme() == "https", rustls_native_certs::load_native_certs)?;
-            Client::builder()
+            self.carrier
+                .client(Client::builder())
                 .tls_backend_preconfigured(tls)
                 .timeout(self.request_timeout)
                 .redirect(redirect::Policy::none())

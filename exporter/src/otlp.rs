@@ -1,4 +1,4 @@
-//! Sending profiles by OTLP, OpenTelemetry's own protocol, over HTTP.
+//! Sending profiles by OTLP, OpenTelemetry's own protocol, over HTTP or gRPC.
 //!
 //! The protocol's profiles are in development (`v1development`); what is sent follows version 1.10, which collectors and
 //! servers of 2026 read. One profile per kind of time, a link per span, tables with their zero entries, attributes of the
@@ -12,6 +12,7 @@ mod config;
 mod dictionary;
 mod message;
 mod plan;
+mod protocol;
 mod traces;
 
 use std::sync::Arc;
@@ -22,16 +23,20 @@ use tokio::task::JoinSet;
 
 pub use crate::delivery::{ConfigError, Credentials, DropCause, Dropped, PushReport};
 pub use config::OtlpConfig;
+pub use protocol::Protocol;
 pub use traces::{Forwarded, TraceForwarder};
 
-use crate::delivery::{Delivered, Delivery, Endpoint, Failure, Patience, Sent, conclude};
+use crate::delivery::{Carrier, Delivered, Delivery, Endpoint, Failure, Patience, Sent, conclude};
 use crate::pprof::gzip;
 use crate::profile::Profile;
 use message::ExportProfilesServiceResponse;
 use plan::{Plan, PreparedRequest};
 
-/// Where profiles are posted, below the server's address.
-const PATH: &str = "/v1development/profiles";
+/// Where profiles are posted over HTTP, below the server's address.
+const HTTP_PATH: &str = "/v1development/profiles";
+/// The call over gRPC.
+#[cfg(feature = "grpc")]
+const GRPC_PATH: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
 
 /// Sends profiles to one server. Meant to be used for the whole run: it holds connections.
 #[derive(Debug)]
@@ -46,10 +51,20 @@ impl OtlpSink {
     /// Errors: [`ConfigError`], which says what to change.
     pub fn new(config: OtlpConfig) -> Result<OtlpSink, ConfigError> {
         config.check()?;
+        let (path, carrier) = match config.protocol {
+            Protocol::Http => (HTTP_PATH, Carrier::Post { content_type: "application/x-protobuf" }),
+            #[cfg(feature = "grpc")]
+            Protocol::Grpc => (GRPC_PATH, Carrier::Grpc),
+            #[cfg(not(feature = "grpc"))]
+            Protocol::Grpc => {
+                let reason = "gRPC is not built in, only HTTP, whose port is 4318".to_owned();
+                return Err(ConfigError::Url { url: config.url, reason });
+            }
+        };
         let delivery = Delivery::new(&Endpoint {
-            url: &config.url,
-            path: PATH,
-            content_type: "application/x-protobuf",
+            url: &protocol::as_http(&config.url),
+            path,
+            carrier,
             tenant: config.tenant.as_deref(),
             credentials: &config.credentials,
             request_timeout: config.request_timeout,

@@ -25,7 +25,7 @@ pub use config::PyroscopeConfig;
 #[cfg(feature = "stand-in")]
 pub(crate) use message::{PushRequest, RawProfileSeries};
 
-use crate::delivery::{Delivery, Endpoint, Patience, Sent, conclude};
+use crate::delivery::{Carrier, Delivery, Endpoint, Patience, Sent, conclude};
 use crate::profile::Profile;
 use series::{LabelMemory, Plan, PreparedProfile};
 
@@ -47,7 +47,7 @@ impl PyroscopeSink {
         let delivery = Delivery::new(&Endpoint {
             url: &config.url,
             path: "/push.v1.PusherService/Push",
-            content_type: "application/proto",
+            carrier: Carrier::Post { content_type: "application/proto" },
             tenant: config.tenant.as_deref(),
             credentials: &config.credentials,
             request_timeout: config.request_timeout,

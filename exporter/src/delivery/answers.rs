@@ -20,7 +20,7 @@ pub(super) enum Attempt {
 }
 
 /// What is read of an answer's body: enough for a sentence.
-const LONGEST_ANSWER: usize = 4096;
+pub(super) const LONGEST_ANSWER: usize = 4096;
 
 /// What a server's answer means for the request.
 pub(super) async fn judge(response: Response) -> Attempt {
@@ -84,6 +84,11 @@ async fn body(mut response: Response) -> Vec<u8> {
             Ok(None) | Err(_) => break,
         }
     }
+    plain(bytes)
+}
+
+/// The beginning of a body or message, whether it is compressed or not.
+pub(super) fn plain(mut bytes: Vec<u8>) -> Vec<u8> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut plain = Vec::new();
         // A damaged stream gives the part before the damage.

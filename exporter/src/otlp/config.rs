@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use super::protocol::Protocol;
 use crate::delivery::{ConfigError, Credentials};
 use crate::profile::label;
 
 /// How to reach a server that speaks OTLP profiles and what to send it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtlpConfig {
-    /// The server's address, such as `http://localhost:4318`; a path in it is kept as a prefix.
+    /// The server's address, such as `http://localhost:4318`; a path in it is kept as a prefix over HTTP.
     pub url: String,
+    /// What is spoken with it.
+    pub protocol: Protocol,
     /// Sent as `X-Scope-OrgID`, for a server with tenants.
     pub tenant: Option<String>,
     /// How to sign in, where the server or a proxy before it asks.
@@ -36,12 +39,14 @@ pub struct OtlpConfig {
 }
 
 impl OtlpConfig {
-    /// The defaults for a server.
+    /// The defaults for a server, and the protocol that its address tells ([`Protocol::of`]).
     pub fn new(url: impl Into<String>) -> OtlpConfig {
+        let url = url.into();
         let attributes =
             [label::SPAN_NAME, label::DESTINATION, label::CONSUMER_GROUP, label::OPERATION, label::WAIT];
         OtlpConfig {
-            url: url.into(),
+            protocol: Protocol::of(&url),
+            url,
             tenant: None,
             credentials: Credentials::None,
             attributes: attributes.map(str::to_owned).to_vec(),

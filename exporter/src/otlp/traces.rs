@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::{ConfigError, Credentials, Delivery, DropCause, Endpoint, Patience};
+use crate::delivery::{Carrier, ConfigError, Credentials, Delivery, DropCause, Endpoint, Patience};
 use crate::pprof::gzip;
 
 /// Where traces are posted, below the server's address.
@@ -37,7 +37,7 @@ impl TraceForwarder {
         let delivery = Delivery::new(&Endpoint {
             url,
             path: PATH,
-            content_type: "application/x-protobuf",
+            carrier: Carrier::Post { content_type: "application/x-protobuf" },
             tenant: None,
             credentials,
             request_timeout: Duration::from_secs(10),

@@ -2,6 +2,7 @@
 
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod grpc;
 mod rules;
 
 use std::path::Path;

@@ -9,7 +9,7 @@ use clap::Args;
 use spanprof_exporter::Profile;
 use spanprof_exporter::delivery::{ConfigError, Credentials};
 use spanprof_exporter::directory::WindowDirectory;
-use spanprof_exporter::otlp::{OtlpConfig, OtlpSink};
+use spanprof_exporter::otlp::{OtlpConfig, OtlpSink, Protocol};
 use spanprof_exporter::pyroscope::{PyroscopeConfig, PyroscopeSink};
 
 use super::exit::{Exit, Failure};
@@ -27,9 +27,11 @@ pub(super) struct Destinations {
     /// PYROSCOPE_AUTH_TOKEN, where the environment holds them.
     #[arg(long, value_name = "URL")]
     pyroscope: Option<String>,
-    /// Send each window as OTLP profiles (v1development, HTTP) to the server at this address
+    /// Send each window as OTLP profiles (v1development) to the server at this address
     ///
-    /// Such as a collector's http://localhost:4318, which is not signed in to.
+    /// Such as a collector's http://localhost:4318, or http://localhost:4317 by gRPC; it is not signed in to. gRPC is spoken where
+    /// the address begins with grpc:// (grpcs:// over TLS); else OTEL_EXPORTER_OTLP_PROFILES_PROTOCOL or
+    /// OTEL_EXPORTER_OTLP_PROTOCOL says whether it is grpc or http/protobuf; else port 4317 means gRPC.
     #[arg(long, value_name = "URL")]
     otlp_profiles: Option<String>,
     /// Write each window as a pprof file into this directory
@@ -118,6 +120,7 @@ impl Destinations {
         }
         if let Some(url) = &self.otlp_profiles {
             let config = OtlpConfig {
+                protocol: protocol(url, |name| std::env::var(name).ok())?,
                 tenant: self.tenant.clone(),
                 // Pyroscope's password is no business of another server.
                 credentials: Credentials::None,
@@ -154,6 +157,25 @@ fn credentials(variable: impl Fn(&str) -> Option<String>) -> Credentials {
         (Some(user), password) => Credentials::Basic { user, password: password.unwrap_or_default() },
         (None, _) => Credentials::None,
     }
+}
+
+/// What the address or, under the names that OpenTelemetry's exporters use, the environment says is spoken.
+///
+/// # Errors
+/// Wrong usage where it says what spanprof does not speak.
+fn protocol(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Protocol, Failure> {
+    if url.starts_with("grpc") {
+        return Ok(Protocol::Grpc);
+    }
+    for name in ["OTEL_EXPORTER_OTLP_PROFILES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+        if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
+            return Protocol::named(&value).ok_or_else(|| {
+                Failure::new(Exit::Usage, format!("{name} is {value:?}, which is not spoken here"))
+                    .help("set it to grpc or http/protobuf")
+            });
+        }
+    }
+    Ok(Protocol::of(url))
 }
 
 /// What speaks to a server.
@@ -242,5 +264,25 @@ mod tests {
         let basic = [("PYROSCOPE_BASIC_AUTH_USER", "7"), ("PYROSCOPE_BASIC_AUTH_PASSWORD", "p")];
         let basic: &'static [(&str, &str)] = Box::leak(Box::new(basic));
         assert_eq!(from(basic), Credentials::Basic { user: "7".into(), password: "p".into() });
+    }
+
+    #[test]
+    fn the_protocol_is_the_address_s_then_the_environment_s_then_the_port_s() {
+        let spoken = |url, pairs: &[(&str, &str)]| {
+            let found = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|pair| pair.1.to_owned());
+            protocol(url, found)
+        };
+        let (general, own) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_PROFILES_PROTOCOL");
+        for (url, pairs, expected) in [
+            ("http://x:4318", &[][..], Protocol::Http),
+            ("http://x:4317", &[(general, "")], Protocol::Grpc),
+            ("http://x:4317", &[(general, "http/protobuf")], Protocol::Http),
+            ("http://x:4040", &[(general, "http/protobuf"), (own, "grpc")], Protocol::Grpc),
+            ("grpc://x:4040", &[(general, "http/json")], Protocol::Grpc),
+        ] {
+            assert_eq!(spoken(url, pairs).unwrap(), expected, "{url} {pairs:?}");
+        }
+        let refused = spoken("http://x:4318", &[(general, "http/json")]).unwrap_err();
+        assert!(refused.to_string().contains("http/json"), "{refused}");
     }
 }
