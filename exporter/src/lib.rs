@@ -11,6 +11,8 @@ mod facts;
 mod filter;
 mod folded;
 pub mod idle;
+#[cfg(feature = "page")]
+pub mod links;
 #[cfg(feature = "sinks")]
 pub mod local;
 #[cfg(feature = "sinks")]
