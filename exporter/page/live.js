@@ -33,7 +33,7 @@ async function load(again = false) {
       const fresh = await ask("api/profile" + rangeQuery());
       loaded = wanted;
       baseModel = null;
-      use({ ...fresh, live: true, links: fresh.links ?? data.links });
+      use({ ...fresh, live: true });
     }
     if (viewOf(state) === "health") health = await ask("api/health");
     gone = false;

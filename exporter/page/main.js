@@ -200,14 +200,20 @@ function use(fresh) {
   $("content").hidden = false;
 }
 
-// How many came per window, where a server tells of more than one.
+// How many came per window, where a server tells of more than one. It tells spans of several names apart.
 function attachPoints() {
   if (!windows) return;
   const until = model.start + 1000 * model.seconds;
-  for (const series of windows.series ?? []) {
+  for (const series of windows.series) {
     const group = classes.find((each) => each.key === classKey(series));
     if (!group) continue;
-    group.points = series.points.filter(([from]) => from >= model.start && from < until).map(([from, count, failed]) => ({ from, count, failed }));
+    for (const [from, count, failed] of series.points) {
+      if (from < model.start || from >= until) continue;
+      const point = group.points.find((each) => each.from === from);
+      if (point) [point.count, point.failed] = [point.count + count, point.failed + failed];
+      else group.points.push({ from, count, failed });
+    }
+    group.points.sort((one, other) => one.from - other.from);
   }
 }
 

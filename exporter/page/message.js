@@ -22,7 +22,7 @@ function messageFacts(row) {
   return [
     ["Took", took + (isNoted(row) ? ", " + row.kept : "")], ["Began", row.begin > 0 ? clock(row.begin) : ""], ["Span", row.id || "many, folded together"], ["Trace", row.trace],
     ["Destination", row.destination], ["Group", row.group], ["Operation", row.operation], ["Service", row.service], ["Threads", [...row.threads].join(", ")],
-    ["Batch", batch], ["Waited most for", row.wait], ["Main cause", mainCause(row), true], ["Woken by", wokenBy(row), true], ["Look on", linksOut(row), true],
+    ["Batch", batch], ["Waited most for", row.wait], ["Main cause", mainCause(row), true], ["Woken by", wokenBy(row), true], ["Look on", linksOut(row, ["span", "trace", "trace_itself", "destination", "service"]), true],
   ];
 }
 
@@ -35,28 +35,6 @@ function equationWords(row) {
   if (row.wall < 0) return "Nobody told how long it took; seen were " + (parts.join(" + ") || "nothing") + "." + besides;
   const known = sum(row.time) - row.time[UNKNOWN] + row.children;
   return duration(row.wall) + " = " + parts.join(" + ") + " · " + share(Math.min(known, row.wall), row.wall) + " accounted for." + besides;
-}
-
-function linksOut(row) {
-  const made = (data.links ?? []).map((link) => ({ name: link.name, href: filledLink(link.template, row) })).filter((link) => link.href);
-  if (!made.length) return null;
-  return element("span", { class: "links" }, ...made.map(({ name, href }) => element("a", { href, target: "_blank", rel: "noopener noreferrer" }, name)));
-}
-
-// A template names what a row must have; without it there is no link.
-function filledLink(template, row) {
-  const kind = KINDS[row.kind].key;
-  const begin = row.begin > 0 ? row.begin / 1000 : model.start;
-  const values = {
-    span_id: row.id, trace_id: row.trace, service: row.service, destination: row.destination, group: row.group, type: kind,
-    from: String(Math.floor(Math.min(begin, model.start) - 60_000)), to: String(Math.ceil(Math.max(begin + Math.max(row.wall, 0) / 1e6, model.start + 1000 * model.seconds) + 60_000)),
-  };
-  let whole = true;
-  const filled = template.replace(/\{(\w+)\}/g, (_, name) => {
-    if (!values[name]) whole = false;
-    return encodeURIComponent(values[name] ?? "");
-  });
-  return whole && /^https?:\/\//.test(filled) ? filled : null;
 }
 
 const SPAN_KINDS = ["internal", "server", "client", "producer", "consumer"];

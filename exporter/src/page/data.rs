@@ -17,6 +17,7 @@ use super::told::{ToldTable, TrafficTable};
 use super::{LossAmount, PageDetails};
 use crate::analysis::Waits;
 use crate::idle::IdleSamples;
+use crate::links::LinkTemplate;
 use crate::waits::Wait;
 use crate::{Location, Profile, SampleKind, StackId, runtime};
 
@@ -57,6 +58,7 @@ struct PageData<'a> {
     threads: ThreadTable,
     told: ToldTable,
     traffic: TrafficTable,
+    links: &'a [LinkTemplate],
 }
 
 /// One entry per distinct function.
@@ -256,6 +258,7 @@ pub(super) fn to_json(profile: &Profile, details: &PageDetails) -> String {
         threads,
         told,
         traffic,
+        links: &details.links,
     };
     // Only numbers, texts and arrays of them: there is nothing that serialising can refuse.
     let json = serde_json::to_string(&data).expect("numbers and texts always have a JSON form");

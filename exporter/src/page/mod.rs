@@ -20,6 +20,7 @@ mod policy;
 mod told;
 
 use crate::Profile;
+use crate::links::LinkTemplate;
 
 /// What the page says about a recording beside the profile itself.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +31,8 @@ pub struct PageDetails {
     pub source: String,
     /// What was lost, truncated or left out, one entry per cause; shown as numbers, also when all are 0.
     pub losses: Vec<Loss>,
+    /// Where else a message, a destination or a service can be looked at.
+    pub links: Vec<LinkTemplate>,
 }
 
 /// One way in which something was lost, with how much that was.
@@ -62,6 +65,7 @@ const SCRIPT: &str = concat!(
     include_str!("../../page/address.js"),
     include_str!("../../page/classes.js"),
     include_str!("../../page/difference.js"),
+    include_str!("../../page/links.js"),
     include_str!("../../page/profile.js"),
     include_str!("../../page/overview.js"),
     include_str!("../../page/messages.js"),

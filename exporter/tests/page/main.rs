@@ -37,6 +37,7 @@ fn details() -> PageDetails {
             loss("stacks were cut at 1,000 frames", LossAmount::Count(3)),
             loss("on CPU fell between samples", LossAmount::Nanoseconds(28_126_053)),
         ],
+        ..PageDetails::default()
     }
 }
 
@@ -343,7 +344,12 @@ fn hostile_names_are_shown_as_text() {
     let Some(mut browser) = Browser::start("hostile_names_are_shown_as_text") else { return };
     let title = sample::HOSTILE[0].to_owned();
     let losses = vec![Loss { cause: sample::HOSTILE[1].into(), amount: LossAmount::Count(1) }];
-    let details = PageDetails { title: title.clone(), source: sample::HOSTILE[2].into(), losses };
+    let details = PageDetails {
+        title: title.clone(),
+        source: sample::HOSTILE[2].into(),
+        losses,
+        ..PageDetails::default()
+    };
     let report = report(&sample::hostile(), &details);
     browser.dress(1280, 900, Theme::Light);
     browser.open(&report.file, "view=all");

@@ -1,6 +1,7 @@
 //! The views: from the front to the function that was slow, the list, the comparison, the profiler's health.
 
 use serde_json::json;
+use spanprof_exporter::links::{About, GrafanaSettings, LinkSettings, LinkValues, link_templates};
 use spanprof_exporter::page::PageDetails;
 
 use spanprof_exporter::{
@@ -259,5 +260,50 @@ fn a_message_is_shown_in_its_trace_with_what_adds_up_to_its_time() {
     assert!(lines[0].contains("send orders.created") && lines[0].contains("producer · shop"), "{lines:?}");
     assert!(lines[1].contains("another trace"), "the poll that brought it: {lines:?}");
     assert!(lines[2].contains("490.0") && lines[2].contains("failed"), "{lines:?}");
+    assert_quiet(&mut browser);
+}
+
+#[test]
+fn a_message_and_a_destination_link_to_grafana_as_the_exporter_does() {
+    let Some(mut browser) = Browser::start("a_message_and_a_destination_link_to_grafana") else { return };
+    let grafana = GrafanaSettings {
+        url: "https://grafana.example.org".into(),
+        profiles: "pyroscope".into(),
+        traces: Some("tempo".into()),
+    };
+    let links = link_templates(&LinkSettings { pyroscope: None, grafana: Some(grafana) }).expect("templates");
+    let report = report(&sample::orders_with_slow_ones(), &PageDetails { links: links.clone(), ..details() });
+    browser.dress(1280, 900, Theme::Light);
+    browser.open(&report.file, &format!("span={}", sample::LOCKED_SPAN));
+    browser.screenshot("links.png");
+    let trace = format!("{:032x}", 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128);
+    let values = LinkValues {
+        spans: &[sample::LOCKED_SPAN],
+        trace: &trace,
+        service: "orders",
+        destination: "orders.created",
+        kind: Some(SampleKind::OffCpu),
+        from: 1_767_225_600_000,
+        to: 1_767_225_610_004,
+    };
+    let expected: Vec<String> = links.iter().filter_map(|link| link.fill(&values)).collect();
+    let of = |browser: &mut Browser, selector: &str| {
+        let all = format!("[...document.querySelectorAll('{selector} .links a')].map((link) => link.href)");
+        let links = browser.evaluate(&all);
+        links
+            .as_array()
+            .expect("links")
+            .iter()
+            .map(|link| link.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(&mut browser, "#selection"), expected);
+    browser.open(&report.file, "");
+    let destination: Vec<String> = links
+        .iter()
+        .filter(|link| link.about == About::Destination)
+        .filter_map(|link| link.fill(&values))
+        .collect();
+    assert_eq!(of(&mut browser, "#destinations tbody tr:first-child"), destination);
     assert_quiet(&mut browser);
 }

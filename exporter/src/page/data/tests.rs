@@ -165,7 +165,8 @@ fn long_names_are_cut_and_say_so() {
 fn details_are_carried() {
     let loss = |amount| super::super::Loss { cause: "<lost>".into(), amount };
     let losses = vec![loss(LossAmount::Count(u64::MAX)), loss(LossAmount::Nanoseconds(7))];
-    let details = PageDetails { title: "<b>".into(), source: "source".into(), losses };
+    let details =
+        PageDetails { title: "<b>".into(), source: "source".into(), losses, ..PageDetails::default() };
     let json = to_json(&Profile::default(), &details);
     assert!(!json.contains('<'));
     let data: Value = serde_json::from_str(&json).unwrap();

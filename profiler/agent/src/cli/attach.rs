@@ -12,6 +12,7 @@ use super::destinations::Destinations;
 use super::exit::{Exit, Failure};
 use super::finished_spans::{FinishedSpans, SpanIntake};
 use super::interrupt::Interrupt;
+use super::links::LinkArguments;
 use super::progress::ProgressLine;
 use super::receiving::Receiving;
 use super::record::{install_interrupt, require_match};
@@ -48,6 +49,8 @@ pub(super) struct AttachArguments {
     finished_spans: FinishedSpans,
     #[command(flatten)]
     destinations: Destinations,
+    #[command(flatten)]
+    links: LinkArguments,
     /// How long a window is
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     window: Duration,
@@ -92,12 +95,14 @@ pub(super) fn run(arguments: &AttachArguments) -> Outcome {
     let queue = if arguments.receive.is_some() { QUEUE_OF_RECEIVED } else { QUEUE };
     let mut line = ProgressLine::new();
     let (shippers, archive) = arguments.destinations.shippers(queue)?;
+    let links = arguments.links.templates(arguments.destinations.pyroscope())?;
     let health = Arc::new(Health::of_this_agent());
     // Ends with this function, when all is shipped.
     let _page = match arguments.destinations.page().zip(archive) {
         None => None,
         Some((address, archive)) => {
-            Some(page::serve(address, archive, Arc::clone(&health), PageDetails::default(), &mut line)?)
+            let details = PageDetails { links, ..PageDetails::default() };
+            Some(page::serve(address, archive, Arc::clone(&health), details, &mut line)?)
         }
     };
     let mut course = Course::new(shippers, arguments.destinations.page().map(|_| health));

@@ -78,6 +78,11 @@ impl Destinations {
         Ok(())
     }
 
+    /// The Pyroscope that is pushed to.
+    pub(super) fn pyroscope(&self) -> Option<&str> {
+        self.pyroscope.as_deref()
+    }
+
     /// The page's address, where there shall be one.
     pub(super) fn page(&self) -> Option<SocketAddr> {
         self.page

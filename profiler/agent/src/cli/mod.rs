@@ -15,6 +15,7 @@ mod doctor;
 mod exit;
 mod finished_spans;
 mod interrupt;
+mod links;
 mod open;
 mod output;
 mod page;
@@ -86,7 +87,8 @@ Exit codes:
 enum Command {
     Demo(demo::DemoArguments),
     Record(record::RecordArguments),
-    Attach(attach::AttachArguments),
+    // Boxed: its options outweigh the others'.
+    Attach(Box<attach::AttachArguments>),
     Top(top::TopArguments),
     Open(open::OpenArguments),
     Show(show::ShowArguments),

@@ -11,6 +11,7 @@ use spanprof_exporter::page::PageDetails;
 use spanprof_exporter::stored::{WindowFiles, WindowMemory, WindowStore};
 
 use super::exit::{Exit, Failure};
+use super::links::LinkArguments;
 use super::output::{details, losses_for_page};
 use super::page::{ADDRESS, serve};
 use super::progress::ProgressLine;
@@ -31,6 +32,8 @@ pub(super) struct OpenArguments {
     /// Where the page is served [default: 127.0.0.1:4142, or any free port where that is taken]
     #[arg(long, value_name = "ADDR")]
     page: Option<SocketAddr>,
+    #[command(flatten)]
+    links: LinkArguments,
     /// Print the page's address only
     #[arg(long)]
     no_browser: bool,
@@ -54,7 +57,8 @@ pub(super) fn run(arguments: &OpenArguments) -> Outcome {
     let store = store(&arguments.file)?;
     let summary = summary_of(&arguments.file);
     let losses = summary.as_ref().map(losses_for_page).unwrap_or_default();
-    let details = summary.as_ref().map(details).unwrap_or_default();
+    let mut details = summary.as_ref().map(details).unwrap_or_default();
+    details.links = arguments.links.templates(None)?;
     let health = Arc::new(Health::of_a_recording(summary.as_ref(), losses));
     let archive = Arc::new(Archive::new(store, Bounds::alone()));
     let interrupt = install_interrupt()?;

@@ -73,6 +73,7 @@ pub(super) fn details(summary: &Summary) -> PageDetails {
             summary.seconds, summary.backend.name, summary.hz, summary.version
         ),
         losses: losses_for_page(summary),
+        ..PageDetails::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use spanprof_exporter::{Counted, Label, LabelSetId, Profile, SampleKind, Source, SpanClass, SpanIds, label};
+use spanprof_exporter::{Counted, Label, LabelSetId, Profile, SampleKind, SpanClass, SpanIds, label};
 
 /// Classes of one window; those with the least time become one.
 const MOST_CLASSES: usize = 256;
@@ -170,6 +170,8 @@ fn text<'a>(labels: &'a [Label], key: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use spanprof_exporter::{SampleKey, SpanKind, TrafficKey};
+
+    use spanprof_exporter::Source;
 
     use super::*;
 

@@ -91,7 +91,7 @@ mod tests {
             kind: SpanKind::Consumer,
             start_unix_ns: 0,
             end_unix_ns: 8_000_000,
-            failed: number % 2 == 0,
+            failed: number.is_multiple_of(2),
             class: class(service),
             messaging: Messaging { batch_size: (number == 1).then_some(32), attempt: None },
             links: Vec::new(),
