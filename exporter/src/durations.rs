@@ -49,6 +49,29 @@ impl Durations {
         self.count = self.count.saturating_add(count);
     }
 
+    /// From what [`Durations::bins`] and the others told; none where there are no such bins, or they are out of order.
+    pub(crate) fn from_bins(
+        bins: impl Iterator<Item = (u32, u64)>,
+        sum_ns: u64,
+        longest_ns: u64,
+    ) -> Option<Durations> {
+        let mut durations = Durations { sum_ns, longest_ns, ..Durations::default() };
+        for (bin, count) in bins {
+            let bin = u16::try_from(bin).ok().filter(|bin| *bin <= LAST)?;
+            if durations.bins.last().is_some_and(|(last, _)| *last >= bin) {
+                return None;
+            }
+            durations.bins.push((bin, count));
+            durations.count = durations.count.saturating_add(count);
+        }
+        Some(durations)
+    }
+
+    /// The bins that hold something, in order, with how many each holds.
+    pub(crate) fn bins(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        self.bins.iter().copied()
+    }
+
     /// How many.
     pub fn count(&self) -> u64 {
         self.count

@@ -1,7 +1,7 @@
 //! Who ended a span's waits: a table beside the samples.
 //!
 //! A wait's own stack says what it waited for, and not who had it. That is told here, per span that keeps its ids, as a
-//! chain: who woke it, who had made that one wait meanwhile, and so on. pprof has no place for it.
+//! chain: who woke it, who had made that one wait meanwhile, and so on.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::runtime::is_library;
 use crate::short_name;
 
 /// Frames of a waker that are kept, from the leaf.
-const MAX_FRAMES: usize = 64;
+pub(crate) const MAX_FRAMES: usize = 64;
 /// The words for a waker that is no thread.
 const INTERRUPT: &str = "a timer or a device";
 
@@ -89,6 +89,22 @@ impl Wakers {
         if first(&chain) > first(known) {
             *known = chain;
         }
+    }
+
+    /// All chains with the ids of their spans, in a stable order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str, &[WokenBy])> {
+        let chains = self.chains.iter().filter(|(_, chain)| !chain.is_empty());
+        chains.map(|((trace_id, span_id), chain)| (trace_id.as_str(), span_id.as_str(), chain.as_slice()))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.chains.len()
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty()
     }
 
     /// The chain of a span, its own waker first; empty where none is known.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ::pprof::protos::{Message, Profile as PeerProfile};
-use fixture::{SLOW_SPAN, TRACE, profile, profile_with_tasks};
+use fixture::{SLOW_SPAN, TRACE, profile, profile_with_side_tables, profile_with_tasks};
 use spanprof_exporter::pprof::{PprofError, decode, encode, encode_uncompressed};
 use spanprof_exporter::{Location, Profile, SampleKey, SampleKind};
 use spanprof_symbolizer::FrameKind;
@@ -69,7 +69,11 @@ fn an_empty_profile_is_a_valid_file() {
 /// `SPANPROF_BLESS=1` writes the file anew.
 #[test]
 fn the_bytes_do_not_change_unnoticed() {
-    for (name, profile) in [("orders.pb", profile()), ("tasks.pb", profile_with_tasks())] {
+    for (name, profile) in [
+        ("orders.pb", profile()),
+        ("tasks.pb", profile_with_tasks()),
+        ("side_tables.pb", profile_with_side_tables()),
+    ] {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         let written = encode_uncompressed(&profile);
         if std::env::var_os("SPANPROF_BLESS").is_some() {
@@ -155,7 +159,7 @@ fn go_tool_pprof_opens_the_file() {
     };
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("profile.pb.gz");
-    std::fs::write(&file, encode(&profile())).unwrap();
+    std::fs::write(&file, encode(&profile_with_side_tables())).unwrap();
     let run = |arguments: &[&str]| {
         let output = Command::new(&go)
             .args(["tool", "pprof", "-symbolize=none"])
@@ -174,6 +178,8 @@ fn go_tool_pprof_opens_the_file() {
     assert!(off_cpu.contains("430ms") && off_cpu.contains("orders::reserve"), "{off_cpu}");
     let one_span = run(&["-top", "-sample_index=off_cpu", &format!("-tagfocus=span_id={SLOW_SPAN}")]);
     assert!(one_span.contains("430ms") && !one_span.contains("clock_nanosleep"), "{one_span}");
+    let raw = run(&["-raw"]);
+    assert!(raw.contains("Samples:") && raw.contains("orders::reserve"), "{raw}");
     let tags = run(&["-tags"]);
     assert!(tags.contains("messaging.consumer.group.name"), "{tags}");
 }

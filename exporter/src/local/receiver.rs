@@ -42,6 +42,7 @@ const LIMITS: DecodeLimits = DecodeLimits {
     strings: 1_000_000,
     sample_types: 16,
     comments: 1_000,
+    side_table_bytes: 8 << 20,
 };
 
 /// One profile that somebody handed over.

@@ -15,6 +15,7 @@ use spanprof_symbolizer::{Frame, FrameKind};
 use super::PprofError;
 use super::message::{Function, PprofLabel, PprofLocation, PprofProfile};
 use super::scan::check_counts;
+use super::side_tables;
 use crate::profile::{
     Label, LabelValue, Location, LocationId, Module, ModuleId, Profile, SampleKey, SampleKind,
 };
@@ -41,6 +42,8 @@ pub struct DecodeLimits {
     pub sample_types: usize,
     /// Comments.
     pub comments: usize,
+    /// Bytes of what is known beside the samples; what has more is read without.
+    pub side_table_bytes: usize,
 }
 
 impl Default for DecodeLimits {
@@ -54,6 +57,7 @@ impl Default for DecodeLimits {
             strings: 4_000_000,
             sample_types: 32,
             comments: 10_000,
+            side_table_bytes: 64 << 20,
         }
     }
 }
@@ -83,7 +87,9 @@ pub fn decode_with_limits(bytes: &[u8], limits: &DecodeLimits) -> Result<Profile
     }
     check_counts(bytes, limits)?;
     let message = PprofProfile::decode(bytes).map_err(|error| PprofError::NotPprof(error.to_string()))?;
-    Reader::new(&message)?.read()
+    let mut profile = Reader::new(&message)?.read()?;
+    side_tables::read(bytes, limits.side_table_bytes, &mut profile);
+    Ok(profile)
 }
 
 fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, PprofError> {

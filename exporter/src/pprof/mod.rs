@@ -5,6 +5,8 @@
 //! went. Counts are not written: one more column would have to mean something different for each kind, and
 //! viewers would offer to add them up. They are 0 after reading.
 //!
+//! What a profile knows beside its samples stands in a field of its own, which other readers pass over (`side_tables`).
+//!
 //! The messages are written by hand in `message` (see there why no generator and no other crate); the
 //! conventions are those of google/pprof's `profile.proto`.
 
@@ -13,6 +15,7 @@ mod decode;
 mod encode;
 mod message;
 mod scan;
+mod side_tables;
 
 #[cfg(feature = "sinks")]
 pub(crate) use builder::{ProfileBuilder, SampleRow};

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use spanprof_agent::summary::Summary;
+use spanprof_exporter::{SpanFacts, SpanIds, WokenBy};
 use support::{Cat, Recording, can_capture, is_root, run, spanprof};
 
 #[test]
@@ -307,6 +308,41 @@ fn show_says_what_it_cannot_read() {
     let finished = run(spanprof().arg("show").arg(&nonsense));
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(finished.errors.contains("pprof"), "{finished:?}");
+}
+
+#[test]
+fn show_knows_of_stored_windows_what_it_knows_of_a_recording() {
+    let directory = tempfile::tempdir().unwrap();
+    let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let file = support::recording(directory.path());
+    let mut profile = spanprof_exporter::pprof::decode(&std::fs::read(file).unwrap()).unwrap();
+    let ids = SpanIds { trace_id: trace.into(), span_id: span.into() };
+    let facts = SpanFacts {
+        wall_ns: Some(500_000_000),
+        batch_size: 32,
+        head_of_line_ns: 40_000_000,
+        ..SpanFacts::default()
+    };
+    profile.span_facts.insert(ids, facts);
+    profile.wakers.insert(
+        trace,
+        span,
+        vec![WokenBy { cause: "worker-2 in orders::release".into(), ..WokenBy::interrupt(7) }],
+    );
+    let windows = directory.path().join("windows");
+    let written = spanprof_exporter::directory::WindowDirectory::new(&windows, 1 << 20).unwrap();
+    drop(written.write(&profile).unwrap());
+
+    let shown = run(spanprof().args(["show", "--span", span]).arg(&windows));
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(shown.output.contains("woken by worker-2 in orders::release"), "{shown:?}");
+    assert!(
+        shown.output.contains("in a batch of 32: stood in line behind its neighbours for 40.0 ms"),
+        "{shown:?}"
+    );
+    let json = run(spanprof().args(["show", "--json"]).arg(&windows));
+    let rows: serde_json::Value = serde_json::from_str(&json.output).unwrap();
+    assert_eq!((&rows[0]["wall_ns"], &rows[0]["batch_size"]), (&500_000_000.into(), &32.into()), "{json:?}");
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub(super) fn run(arguments: &ShowArguments) -> Outcome {
         return Ok(Exit::Done);
     }
     let mut listing = Listing::new(arguments, &profile, &filter);
-    let waits = Waits::beside(&arguments.file);
+    let waits = Waits::of(&profile, &arguments.file);
     waits.add_to(&mut listing.json);
     match arguments.json {
         true => stdout::write_json(&listing.json)?,

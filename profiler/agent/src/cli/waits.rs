@@ -1,11 +1,11 @@
-//! Who made a recording's spans wait, for `show`: pprof has no place for it, `summary.json` beside it has.
+//! Who made a recording's spans wait, for `show`.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
-use spanprof_exporter::WokenBy;
+use spanprof_exporter::{Profile, WokenBy};
 
 use super::units::nanoseconds;
 use crate::summary::{SpanTime, Summary};
@@ -22,9 +22,17 @@ pub(super) struct Waits {
 }
 
 impl Waits {
+    /// What the profile knows; where it knows nothing, as one of an older spanprof, what its summary does.
+    pub(super) fn of(profile: &Profile, file: &Path) -> Waits {
+        match profile.wakers.is_empty() && profile.span_facts.is_empty() {
+            true => Waits::beside(file),
+            false => Waits { spans: SpanTime::slowest(profile, usize::MAX) },
+        }
+    }
+
     /// Reads the summary in the directory of a recording. Of any other file, and where there is none that can be read,
     /// nothing is known.
-    pub(super) fn beside(file: &Path) -> Waits {
+    fn beside(file: &Path) -> Waits {
         let summary = || -> Option<Summary> {
             let mut bytes = Vec::new();
             let file = File::open(file.join("summary.json")).ok()?;
@@ -37,7 +45,7 @@ impl Waits {
         }
     }
 
-    /// Puts each span's chain into its row.
+    /// Puts each span's chain into its row, and what its tracer told.
     pub(super) fn add_to(&self, rows: &mut Value) {
         for row in rows.as_array_mut().into_iter().flatten() {
             let (trace, span) = (row["trace_id"].as_str(), row["span_id"].as_str());
@@ -48,6 +56,11 @@ impl Waits {
             let chain = known.map(|span| span.woken_by.as_slice()).filter(|chain| !chain.is_empty());
             if let Some(Ok(chain)) = chain.map(serde_json::to_value) {
                 row["woken_by"] = chain;
+            }
+            if let Some(known) = known.filter(|span| span.wall_ns.is_some()) {
+                row["wall_ns"] = known.wall_ns.into();
+                row["children_ns"] = known.children_ns.into();
+                row["coverage"] = known.coverage.into();
             }
             if let Some(known) = known.filter(|span| span.batch_size > 0) {
                 row["batch_size"] = known.batch_size.into();
@@ -60,12 +73,23 @@ impl Waits {
     pub(super) fn lines(&self, span_id: &str) -> String {
         let span = self.spans.iter().find(|span| span.span_id == span_id);
         let mut text = String::new();
+        text.extend(span.and_then(wall));
         text.extend(span.and_then(batch));
         for (position, link) in span.iter().flat_map(|span| &span.woken_by).enumerate() {
             text.push_str(&line(position, link));
         }
         text
     }
+}
+
+/// How long it took by its tracer's word.
+fn wall(span: &SpanTime) -> Option<String> {
+    let (wall, coverage) = (span.wall_ns?, span.coverage?);
+    let children = match span.children_ns {
+        0 => String::new(),
+        time => format!(", {} of it in its own children", nanoseconds(time)),
+    };
+    Some(format!("\ntook {}{children}; {:.1} % is accounted for\n", nanoseconds(wall), 100.0 * coverage))
 }
 
 /// What a message had to do with its neighbours.
@@ -131,6 +155,20 @@ mod tests {
         let expected = "\nin a batch of 32: stood in line behind its neighbours for 40.0 ms; its share of what was done for \
                         all is 1.2 ms\n";
         assert_eq!(Waits { spans: vec![span] }.lines("1"), expected);
+    }
+
+    #[test]
+    fn a_span_that_was_told_of_says_how_long_it_took() {
+        let told = SpanTime {
+            span_id: "1".into(),
+            wall_ns: Some(400_000_000),
+            coverage: Some(0.995),
+            ..SpanTime::default()
+        };
+        let with_children = SpanTime { children_ns: 30_000_000, span_id: "2".into(), ..told.clone() };
+        let waits = Waits { spans: vec![told, with_children] };
+        assert_eq!(waits.lines("1"), "\ntook 400.0 ms; 99.5 % is accounted for\n");
+        assert!(waits.lines("2").contains("took 400.0 ms, 30.0 ms of it in its own children; 99.5 %"));
     }
 
     #[test]
