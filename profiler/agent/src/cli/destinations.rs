@@ -45,7 +45,7 @@ pub(super) struct Destinations {
     dir_age: u64,
     /// Show the windows on a page at this address, for this machine's browser [without ADDR: 127.0.0.1:4142]
     ///
-    /// It looks back over --dir, or over the newest 16 MB of windows in memory where there is none. Another address than the
+    /// It looks back over --dir, or over the newest 8 MB of windows in memory where there is none. Another address than the
     /// loopback's shows the profiles to whoever reaches it: there is no password.
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = ADDRESS)]
     page: Option<SocketAddr>,

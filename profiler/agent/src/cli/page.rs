@@ -16,8 +16,8 @@ use crate::page::{Archive, Bounds, Health, PageError, PageServer, Site};
 /// Where the page is where nothing else is said.
 pub(super) const ADDRESS: &str = "127.0.0.1:4142";
 
-/// What windows in memory may take where no directory keeps them, in bytes: an hour of a service of a dozen threads.
-const MEMORY: u64 = 16 << 20;
+/// What windows in memory may take where no directory keeps them, in bytes: half an hour of windows of 45 KB.
+const MEMORY: u64 = 8 << 20;
 
 /// Where windows are kept that can be looked at again.
 pub(super) enum Place {
