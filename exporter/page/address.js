@@ -3,7 +3,7 @@
 
 const BEGINNING = {
   view: "", from: "", to: "", last: "300",
-  kind: "all", span: "", thread: "", q: "", zoom: "", runtime: "hidden", idle: "hidden", root: "top",
+  kind: "all", span: "", thread: "", q: "", zoom: "", runtime: "hidden", idle: "hidden", root: "top", invert: "no",
   sort: "seen", order: "down", filter: "", threads: "seen", threadorder: "down",
   classes: "", classorder: "down", others: "hidden",
   msort: "took", morder: "down", find: "", destination: "", group: "", wait: "", normal: "hidden",

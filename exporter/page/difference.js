@@ -36,12 +36,6 @@ function differenceTree(subject, baseline) {
   return { tree, model: names };
 }
 
-function selfOfKind(tree, node, kind) {
-  let self = tree.kinds[kind][node];
-  for (const child of tree.children[node]) self -= tree.kinds[kind][child];
-  return self;
-}
-
 // Functions of two models under one number each, told apart by name and file. It serves as a model to draw by.
 class CommonNames {
   constructor() {

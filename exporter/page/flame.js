@@ -204,7 +204,8 @@ class Flame {
   // The focused frame's stack as text, leaf first, as every tool prints it.
   stackText() {
     const { model, tree, focus, zoom } = this.view;
-    return pathTo(tree, focus < 0 ? zoom : focus).reverse().map((node) => model.names[tree.called[node]] + (this.place(node) ? " (" + this.place(node) + ")" : "")).join("\n");
+    const path = pathTo(tree, focus < 0 ? zoom : focus);
+    return (tree.inverted ? path : path.reverse()).map((node) => model.names[tree.called[node]] + (this.place(node) ? " (" + this.place(node) + ")" : "")).join("\n");
   }
 
   async copy() {

@@ -41,7 +41,7 @@ function draw() {
   drawViews(view);
   drawRange();
   for (const section of document.querySelectorAll("main [data-views]")) section.hidden = !section.dataset.views.split(" ").includes(view);
-  $("kinds").hidden = view === "compare";
+  $("kinds").hidden = $("invert-switch").hidden = view === "compare";
   if (view === "compare") for (const id of ["selection", "show-all", "equation"]) $(id).hidden = true;
   $("notes").hidden = view !== "all";
   $("facts").hidden = !["overview", "all", "health"].includes(view);
@@ -171,6 +171,7 @@ function listen() {
   ticked("hide-runtime", "runtime", "hidden", "shown");
   ticked("hide-idle", "idle", "hidden", "shown");
   ticked("flip", "root", "bottom", "top");
+  $("invert").addEventListener("change", () => change({ invert: $("invert").checked ? "yes" : "no", zoom: "" }));
   ticked("show-normal", "normal", "shown", "hidden");
   ticked("show-others", "others", "shown", "hidden");
   selected("filter-destination", (destination) => ({ destination, class: "" }));

@@ -276,6 +276,27 @@ class TreeBuilder {
   }
 }
 
+// The same time by the function that ran or waited, its callers below it.
+function invert(model, tree) {
+  const inverted = new TreeBuilder(model);
+  for (let node = 1; node < tree.size; node++) {
+    if (tree.self[node] <= 0) continue;
+    let at = 0;
+    for (let caller = node; caller > 0; caller = tree.parent[caller]) {
+      at = inverted.child(at, tree.called[caller]);
+      inverted.seenAt(at, tree.line[caller], tree.self[node]);
+    }
+    for (let kind = 0; kind < KINDS.length; kind++) inverted.addSelf(at, kind, selfOfKind(tree, node, kind));
+  }
+  return { ...inverted.finish(), inverted: true };
+}
+
+function selfOfKind(tree, node, kind) {
+  let self = tree.kinds[kind][node];
+  for (const child of tree.children[node]) self -= tree.kinds[kind][child];
+  return self;
+}
+
 // Which functions a query names, how many frames of the tree they are, and whose time that is under `under`.
 // A match inside a match is counted as a frame, but its time only once.
 function search(model, tree, query, under) {

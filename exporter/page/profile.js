@@ -74,10 +74,13 @@ function drawKinds(choice) {
 }
 
 function drawFlame(choice) {
-  const key = JSON.stringify(choice);
+  const inverted = state.invert === "yes";
+  const key = JSON.stringify(choice) + inverted;
+  $("invert").checked = inverted;
   const unknown = (state.span !== "" && choice.span < 0) || (state.thread !== "" && choice.thread < 0);
   if (key !== treeKey) {
     tree = fold(model, choice);
+    if (inverted) tree = invert(model, tree);
     treeKey = key;
   }
   const title = choice.span >= 0 ? "this span" : choice.thread >= 0 ? "this thread" : choice.hideIdle && sum(model.idleTotal) > 0 ? "everything but idle threads" : "everything";

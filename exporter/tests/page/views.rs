@@ -307,3 +307,25 @@ fn a_message_and_a_destination_link_to_grafana_as_the_exporter_does() {
     assert_eq!(of(&mut browser, "#destinations tbody tr:first-child"), destination);
     assert_quiet(&mut browser);
 }
+
+#[test]
+fn inverted_the_function_that_waited_comes_first_and_sums_stay() {
+    let Some(mut browser) = Browser::start("inverted_the_function_that_waited_comes_first") else { return };
+    let report = report(&sample::orders_with_slow_ones(), &details());
+    browser.dress(1280, 900, Theme::Light);
+    browser.open(&report.file, &format!("span={}&kind=off_cpu&runtime=shown", sample::LOCKED_SPAN));
+    let total = browser.text(".kind.off_cpu .amount");
+    browser.click("#invert");
+    browser.screenshot("inverted.png");
+    assert!(browser.evaluate("location.hash").as_str().unwrap().contains("invert=yes"));
+    let corner = browser.evaluate("(() => { const b = document.querySelector('.chart').getBoundingClientRect(); return [b.x, b.y]; })()");
+    let (x, y) = (corner[0].as_f64().unwrap(), corner[1].as_f64().unwrap());
+    browser.click_at(x + 30.0, y + 31.0);
+    let first = browser.text("#detail");
+    assert!(
+        first.contains("futex_wait") || first.contains("schedule") || first.contains("syscall"),
+        "{first}"
+    );
+    assert!(first.contains(&total), "{total}: {first}");
+    assert_quiet(&mut browser);
+}

@@ -2,8 +2,14 @@
 
 #![cfg(feature = "demo")]
 
+#[path = "../../../exporter/tests/page/browser.rs"]
+#[allow(dead_code)]
+mod browser;
 mod support;
 
+use std::path::Path;
+
+use browser::{Browser, Theme};
 use support::{run, spanprof};
 
 /// Enough for two messages of each cause at the demo's rate.
@@ -56,6 +62,39 @@ fn ends_with_the_table(broker: &str) {
     for file in ["profile.pb.gz", "cpu.svg", "off_cpu.svg", "report.html", "summary.json"] {
         assert_ne!(std::fs::metadata(out.path().join(file)).unwrap().len(), 0, "{file}");
     }
+    few_clicks_lead_to_the_cause(&out.path().join("report.html"));
+}
+
+/// The functions in which the demo makes messages slow.
+const INJECTED: [&str; 5] = [
+    "orders::checksum",
+    "inventory::lock",
+    "payments::ask_payment_service",
+    "notify::throttle",
+    "audit::write_journal",
+];
+
+/// From the front of the page to one message, to its frame in the flame graph: two clicks.
+fn few_clicks_lead_to_the_cause(page: &Path) {
+    let Some(mut browser) = Browser::start("few_clicks_lead_to_the_cause") else { return };
+    browser.dress(1280, 900, Theme::Light);
+    browser.open(page, "");
+    browser.screenshot("demo-front.png");
+    browser.click("#slowest tbody tr:first-child td.col-name");
+    browser.screenshot("demo-message.png");
+    let message = browser.text("#selection");
+    let function = INJECTED.into_iter().find(|function| message.contains(function));
+    let function = function.unwrap_or_else(|| panic!("no injected cause is told: {message}"));
+    let frame = "(() => { const box = document.querySelector('.chart').getBoundingClientRect(); return [box.x, box.y]; })()";
+    let corner = browser.evaluate(frame);
+    let (x, y) = (corner[0].as_f64().unwrap(), corner[1].as_f64().unwrap());
+    // The widest frames stand at the left, one row below the other; a click tells where the frame is.
+    let told = (1..14).any(|row| {
+        browser.click_at(x + 12.0, y + 21.0 * (f64::from(row) + 0.5));
+        browser.text("#detail").contains(function)
+    });
+    assert!(told, "{function} is a frame of the message's flame graph");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
 #[cfg(feature = "demo-rocketmq")]
