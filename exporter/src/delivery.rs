@@ -126,7 +126,7 @@ impl Delivery {
     }
 
     /// Sends one body (already compressed) until it is stored, refused, or patience has ended.
-    pub(crate) async fn send(&self, body: Vec<u8>, patience: Patience) -> Delivered {
+    pub(crate) async fn send(&self, body: bytes::Bytes, patience: Patience) -> Delivered {
         let given_up = |retried, failure| Delivered { retried, outcome: Err(failure) };
         if Instant::now() >= patience.retry_until {
             let words = "the profiles before it used up the retry budget".to_owned();

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 pub use crate::delivery::{ConfigError, Credentials, DropCause, Dropped, PushReport};
 pub use config::OtlpConfig;
 pub use protocol::Protocol;
-pub use traces::{Forwarded, TraceForwarder};
+pub use traces::{Forwarded, TraceForwarder, packed};
 
 use crate::delivery::{Carrier, Delivered, Delivery, Endpoint, Failure, Patience, Sent, conclude};
 use crate::pprof::gzip;
@@ -125,7 +125,7 @@ pub fn encode(profile: &Profile, resource: &[(String, String)]) -> Vec<Vec<u8>> 
 async fn send(delivery: &Delivery, prepared: PreparedRequest, patience: Patience) -> Sent {
     let body = gzip(&prepared.body);
     let bytes = body.len() as u64;
-    let mut delivered = delivery.send(body, patience).await;
+    let mut delivered = delivery.send(body.into(), patience).await;
     if let Some(failure) = delivered.outcome.as_deref().ok().and_then(refusal) {
         delivered = Delivered { outcome: Err(failure), ..delivered };
     }

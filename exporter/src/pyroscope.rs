@@ -101,5 +101,5 @@ impl PyroscopeSink {
 
 async fn send(delivery: &Delivery, prepared: PreparedProfile, patience: Patience) -> Sent {
     let bytes = prepared.body.len() as u64;
-    Sent { delivered: delivery.send(prepared.body, patience).await, samples: prepared.samples, bytes }
+    Sent { delivered: delivery.send(prepared.body.into(), patience).await, samples: prepared.samples, bytes }
 }

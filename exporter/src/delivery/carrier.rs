@@ -29,9 +29,9 @@ impl Carrier {
     }
 
     /// The body of a request with a message that is compressed by gzip.
-    pub(super) fn body(self, message: Vec<u8>) -> bytes::Bytes {
+    pub(super) fn body(self, message: bytes::Bytes) -> bytes::Bytes {
         match self {
-            Carrier::Post { .. } => message.into(),
+            Carrier::Post { .. } => message,
             #[cfg(feature = "grpc")]
             Carrier::Grpc => super::grpc::framed(&message).into(),
         }

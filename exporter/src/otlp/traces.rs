@@ -5,6 +5,11 @@ use std::time::Duration;
 use crate::delivery::{Carrier, ConfigError, Credentials, Delivery, DropCause, Endpoint, Patience};
 use crate::pprof::gzip;
 
+/// A request as a forwarder sends it: compressed, and in no more memory than it needs.
+pub fn packed(request: &[u8]) -> bytes::Bytes {
+    gzip(request).into_boxed_slice().into()
+}
+
 /// Where traces are posted, below the server's address.
 const PATH: &str = "/v1/traces";
 
@@ -47,13 +52,13 @@ impl TraceForwarder {
         Ok(TraceForwarder { delivery, patience })
     }
 
-    /// Sends on one request, byte for byte below the compression, until it was taken, refused for good, or patience has
+    /// Sends on one request, [`packed`], until it was taken, refused for good, or patience has
     /// ended.
     ///
     /// Never fails: what became of it is in the answer. Whether the collector refused some of the spans is not looked at, for
     /// nobody here could mend them.
-    pub async fn forward(&self, request: &[u8]) -> Forwarded {
-        let delivered = self.delivery.send(gzip(request), Patience::new(self.patience, None)).await;
+    pub async fn forward(&self, packed: bytes::Bytes) -> Forwarded {
+        let delivered = self.delivery.send(packed, Patience::new(self.patience, None)).await;
         Forwarded {
             retried: delivered.retried,
             given_up: delivered.outcome.err().map(|failure| (failure.cause, failure.words)),

@@ -1,6 +1,6 @@
 //! Hands requests on to a collector, one after the other and in order, on a thread of its own.
 //!
-//! While the collector is away requests wait in the [`Spool`]; when that is full, senders are sent away and keep what they
+//! While the collector is away requests wait in the [`Spool`], compressed as they will be sent; when that is full, senders are sent away and keep what they
 //! have. So nothing is lost that either has room for, and what is given up is counted.
 
 use std::io;
@@ -99,7 +99,7 @@ impl Drop for Forwarding {
 async fn hand_on(spool: &Spool, forwarder: &TraceForwarder, counts: &Counts) {
     loop {
         let request = spool.first().await;
-        let count = match forwarder.forward(&request).await.given_up {
+        let count = match forwarder.forward(request).await.given_up {
             None => &counts.forwarded,
             Some(_) => &counts.given_up,
         };
@@ -125,6 +125,7 @@ mod tests {
     use axum::http::{HeaderMap, StatusCode};
     use axum::routing::post;
     use spanprof_exporter::delivery::Credentials;
+    use spanprof_exporter::otlp::packed;
 
     use super::*;
 
@@ -173,7 +174,7 @@ mod tests {
         let spool = Arc::new(Spool::new(1 << 20));
         let forwarding = Forwarding::start(Arc::clone(&spool), forwarder(address)).expect("a thread");
         for text in ["one", "refused", "two"] {
-            assert!(spool.push(Bytes::from(text)));
+            assert!(spool.push(packed(text.as_bytes())));
         }
         let counts = forwarding.finish();
         assert_eq!(counts, ForwardCounts { forwarded: 2, given_up: 1, waiting: 0 });
@@ -189,7 +190,7 @@ mod tests {
         let spool = Arc::new(Spool::new(1 << 20));
         let forwarding = Forwarding::start(Arc::clone(&spool), forwarder(address)).expect("a thread");
         for number in 0..100_u8 {
-            assert!(spool.push(Bytes::from(vec![number])));
+            assert!(spool.push(packed(&[number])));
         }
         let second = runtime();
         collector.serve(&second, Some(address));

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::body::Bytes;
+use spanprof_exporter::otlp::packed;
 
 use super::fields::Malformed;
 use super::profile_id::with_profile_ids;
@@ -72,9 +73,12 @@ impl Intake {
             self.malformed.fetch_add(1, Ordering::Relaxed);
         })?;
         if let Some(spool) = &self.spool {
+            if spool.is_full() {
+                return Err(self.sent_away());
+            }
             let handed_on = match self.gives_profile_ids {
-                true => with_profile_ids(request)?.into(),
-                false => request.clone(),
+                true => packed(&with_profile_ids(request)?),
+                false => packed(request),
             };
             if !spool.push(handed_on) {
                 return Err(self.sent_away());

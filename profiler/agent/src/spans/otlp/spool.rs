@@ -1,4 +1,4 @@
-//! Requests on their way to a collector: as they came, in order, and no more bytes than there is room for.
+//! Requests on their way to a collector: compressed, in order, and no more bytes than there is room for.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +19,7 @@ pub struct Spool {
 struct Waiting {
     requests: VecDeque<Bytes>,
     bytes: usize,
+    has_refused: bool,
 }
 
 impl Spool {
@@ -31,6 +32,7 @@ impl Spool {
     pub fn push(&self, request: Bytes) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if !waiting.requests.is_empty() && waiting.bytes + request.len() > self.room {
+            waiting.has_refused = true;
             return false;
         }
         waiting.bytes += request.len();
@@ -38,6 +40,11 @@ impl Spool {
         drop(waiting);
         self.changed.notify_one();
         true
+    }
+
+    /// Whether there was no room for a request, and none has left since: who asks first need not compress in vain.
+    pub fn is_full(&self) -> bool {
+        self.lock().has_refused
     }
 
     /// The first request, as soon as there is one. It keeps its place, and its room, until it is [`done`](Spool::done).
@@ -54,6 +61,7 @@ impl Spool {
     /// The first request was handed on, or was given up.
     pub fn done(&self) {
         let mut waiting = self.lock();
+        waiting.has_refused = false;
         if let Some(request) = waiting.requests.pop_front() {
             waiting.bytes -= request.len();
         }
@@ -111,10 +119,11 @@ mod tests {
     #[test]
     fn there_is_no_more_room_than_there_is() {
         let spool = Spool::new(10);
-        assert!(spool.push(Bytes::from_static(&[0; 6])));
-        assert!(!spool.push(Bytes::from_static(&[0; 6])));
+        assert!(spool.push(Bytes::from_static(&[0; 6])) && !spool.is_full());
+        assert!(!spool.push(Bytes::from_static(&[0; 6])) && spool.is_full());
         assert!(spool.push(Bytes::from_static(&[0; 4])));
         spool.done();
+        assert!(!spool.is_full());
         assert!(spool.push(Bytes::from_static(&[0; 6])));
     }
 
