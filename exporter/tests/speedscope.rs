@@ -12,7 +12,9 @@ use base64::Engine;
 use browser::{Browser, Theme};
 use serde_json::{Value, json};
 use spanprof_exporter::pprof::encode;
-use spanprof_exporter::{Profile, SampleFilter, SampleKind, speedscope};
+use spanprof_exporter::{
+    Profile, SampleFilter, SampleKind, SpanFacts, SpanIds, SpanRef, ToldSpan, WokenBy, speedscope,
+};
 
 const PACKAGE: &str = "speedscope@1.25.0";
 /// What checks a file by the schema that comes with the viewer.
@@ -145,7 +147,15 @@ fn the_file_holds_each_kind_s_time_and_only_what_is_meant() {
 
 #[test]
 fn a_selected_part_has_its_samples_and_stacks_alone() {
-    let profile = fixture::profile();
+    let mut profile = fixture::profile();
+    for (span_id, wall) in [(fixture::SLOW_SPAN, 500), (fixture::BUSY_SPAN, 20)] {
+        let span = SpanIds { trace_id: fixture::TRACE.into(), span_id: span_id.into() };
+        let facts = SpanFacts { wall_ns: Some(wall), ..SpanFacts::default() };
+        profile.span_facts.insert(span, facts);
+        profile.wakers.insert(fixture::TRACE, span_id, vec![WokenBy::interrupt(wall)]);
+        let span = SpanRef::parse(fixture::TRACE, span_id).unwrap();
+        profile.relatives.insert(ToldSpan { span, ..ToldSpan::default() });
+    }
     let part = profile.selected(&SampleFilter::span(fixture::SLOW_SPAN), Some(SampleKind::OffCpu));
     assert_eq!(part.total(SampleKind::OffCpu), 430_000_000);
     assert_eq!(part.samples().len(), 1);
@@ -156,6 +166,14 @@ fn a_selected_part_has_its_samples_and_stacks_alone() {
         names[0].module.map(|module| &*part.modules()[module.index()].path),
         Some("/usr/lib/libc.so.6")
     );
+    assert_eq!(part.facts(fixture::TRACE, fixture::SLOW_SPAN).unwrap().wall_ns, Some(500));
+    assert_eq!(part.wakers.of(Some(fixture::TRACE), fixture::SLOW_SPAN), [WokenBy::interrupt(500)]);
+    assert_eq!(
+        (part.span_facts.len(), part.relatives.len()),
+        (1, 2),
+        "of its trace all, of another span nothing"
+    );
+    assert!(part.wakers.of(Some(fixture::TRACE), fixture::BUSY_SPAN).is_empty());
     assert_eq!(part.start_unix_nanoseconds, profile.start_unix_nanoseconds);
     let whole = profile.selected(&SampleFilter::default(), None);
     let totals = |profile: &Profile| SampleKind::ALL.map(|kind| profile.total(kind));

@@ -169,7 +169,7 @@ fn text<'a>(labels: &'a [Label], key: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use spanprof_exporter::{SampleKey, SpanKind, TrafficKey};
+    use spanprof_exporter::{SampleKey, Source, SpanKind, TrafficKey};
 
     use spanprof_exporter::Source;
 
