@@ -11,6 +11,7 @@
 mod config;
 mod dictionary;
 mod message;
+mod metrics;
 mod plan;
 mod protocol;
 mod traces;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 
 pub use crate::delivery::{ConfigError, Credentials, DropCause, Dropped, PushReport};
 pub use config::OtlpConfig;
+pub use metrics::MetricsSender;
 pub use protocol::Protocol;
 pub use traces::{Forwarded, TraceForwarder, packed};
 

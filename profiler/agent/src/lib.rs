@@ -4,6 +4,7 @@ mod active_span;
 pub mod capture;
 pub mod cli;
 pub mod diagnosis;
+pub mod metrics;
 mod page;
 pub mod probe;
 pub mod recorder;

@@ -13,6 +13,7 @@ use super::exit::{Exit, Failure};
 use super::finished_spans::{FinishedSpans, SpanIntake};
 use super::interrupt::Interrupt;
 use super::links::LinkArguments;
+use super::metrics::{MetricsArguments, MetricsPush};
 use super::progress::ProgressLine;
 use super::receiving::Receiving;
 use super::record::{install_interrupt, require_match};
@@ -21,6 +22,7 @@ use super::session::{Ended, Go, Session};
 use super::shipping::{QUEUE, QUEUE_OF_RECEIVED};
 use super::units::{counted, parse_seconds};
 use super::{Outcome, page};
+use crate::metrics::Metrics;
 use crate::page::Health;
 use crate::recorder::Recorder;
 use crate::spans::KeepingOptions;
@@ -51,6 +53,8 @@ pub(super) struct AttachArguments {
     destinations: Destinations,
     #[command(flatten)]
     links: LinkArguments,
+    #[command(flatten)]
+    metrics: MetricsArguments,
     /// How long a window is
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     window: Duration,
@@ -96,21 +100,26 @@ pub(super) fn run(arguments: &AttachArguments) -> Outcome {
     let mut line = ProgressLine::new();
     let (shippers, archive) = arguments.destinations.shippers(queue)?;
     let links = arguments.links.templates(arguments.destinations.pyroscope())?;
-    let health = Arc::new(Health::of_this_agent());
+    let (health, metrics) = (Arc::new(Health::of_this_agent()), Arc::new(Metrics::new()));
     // Ends with this function, when all is shipped.
     let _page = match arguments.destinations.page().zip(archive) {
         None => None,
         Some((address, archive)) => {
             let details = PageDetails { links, ..PageDetails::default() };
-            Some(page::serve(address, archive, Arc::clone(&health), details, &mut line)?)
+            let told = (Arc::clone(&health), Some(Arc::clone(&metrics)));
+            Some(page::serve(address, archive, told, details, &mut line)?)
         }
     };
-    let mut course = Course::new(shippers, arguments.destinations.page().map(|_| health));
+    let push = arguments.metrics.start(Arc::clone(&metrics))?;
+    let mut course = Course::new(shippers, arguments.destinations.page().map(|_| health), metrics);
     let receiving = arguments.receive.as_deref().map(Receiving::start).transpose()?;
     let interrupt = install_interrupt()?;
     let Some((selector, may_wait)) = capture else {
         if let Some(receiving) = receiving {
-            receive_only(receiving, &mut course, interrupt, &mut line);
+            receive_only(receiving, &mut course, push.as_ref(), interrupt, &mut line);
+        }
+        if let Some(push) = push {
+            push.finish();
         }
         course.finish(&mut line);
         return Ok(Exit::Done);
@@ -132,7 +141,10 @@ pub(super) fn run(arguments: &AttachArguments) -> Outcome {
         false => Session::begin(recorder, watch, &mut line)?,
     };
     let intakes = Intakes { receiving, spans };
-    capture_windows(arguments.window, session, intakes, &mut course, interrupt, &mut line)?;
+    capture_windows(arguments.window, session, intakes, &mut course, push.as_ref(), interrupt, &mut line)?;
+    if let Some(push) = push {
+        push.finish();
+    }
     course.finish(&mut line);
     Ok(Exit::Done)
 }
@@ -141,6 +153,7 @@ pub(super) fn run(arguments: &AttachArguments) -> Outcome {
 fn receive_only(
     mut receiving: Receiving,
     course: &mut Course,
+    push: Option<&MetricsPush>,
     interrupt: Interrupt,
     line: &mut ProgressLine,
 ) {
@@ -148,6 +161,9 @@ fn receive_only(
     while !interrupt.requested() {
         receiving.take(POLL, course, line);
         course.tell_problems(line);
+        if let Some(push) = push {
+            push.tell(course, line);
+        }
         line.update(&format!("receiving · {}", receiving.in_words()));
     }
     receiving.finish(course, line);
@@ -167,6 +183,7 @@ fn capture_windows(
     mut session: Session<Recorder>,
     mut intakes: Intakes,
     course: &mut Course,
+    push: Option<&MetricsPush>,
     interrupt: Interrupt,
     line: &mut ProgressLine,
 ) -> Result<(), Failure> {
@@ -191,11 +208,17 @@ fn capture_windows(
             if let Some(spans) = &mut intakes.spans {
                 spans.tell(course, line);
             }
+            if let Some(push) = push {
+                push.tell(course, line);
+            }
             line.update(&text);
             Go::On
         })?;
         let window = session.close_window();
         course.take(&window.summary, line);
+        if let Some(spans) = &intakes.spans {
+            course.metrics().set_spans(spans.counts());
+        }
         course.ship(window.profile, line);
         match ended {
             Ended::Time | Ended::Asked => {}

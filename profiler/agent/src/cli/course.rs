@@ -11,6 +11,7 @@ use super::output::losses_for_page;
 use super::progress::ProgressLine;
 use super::shipping::{FLUSH_LIMIT, Shipper};
 use super::units::{count, counted};
+use crate::metrics::{Metrics, SinkCounts};
 use crate::page::{Health, SinkState};
 use crate::summary::{Summary, loss};
 
@@ -25,10 +26,11 @@ pub(super) struct Course {
     complaints: Complaints,
     /// What the page tells of all this, where there is one.
     health: Option<Arc<Health>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Course {
-    pub(super) fn new(shippers: Vec<Shipper>, health: Option<Arc<Health>>) -> Course {
+    pub(super) fn new(shippers: Vec<Shipper>, health: Option<Arc<Health>>, metrics: Arc<Metrics>) -> Course {
         Course {
             shippers,
             received: 0,
@@ -38,7 +40,13 @@ impl Course {
             losses: BTreeMap::new(),
             complaints: Complaints::default(),
             health,
+            metrics,
         }
+    }
+
+    /// What is counted for machines.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Windows captured so far.
@@ -48,6 +56,7 @@ impl Course {
 
     /// Hands a window to every shipper; an empty one to none.
     pub(super) fn ship(&mut self, profile: Profile, line: &mut ProgressLine) {
+        self.metrics.add_traffic(&profile.traffic);
         if profile.is_empty() {
             return;
         }
@@ -69,6 +78,11 @@ impl Course {
     pub(super) fn tell_problems(&mut self, line: &mut ProgressLine) {
         let problems = self.shippers.iter_mut().flat_map(Shipper::problems).collect();
         self.tell(problems, line);
+        for shipper in &self.shippers {
+            let tally = shipper.tally();
+            let counts = SinkCounts { arrived: tally.arrived, lost: tally.lost() };
+            self.metrics.set_sink(&shipper.name, counts);
+        }
         if let Some(health) = &self.health {
             let state = |shipper: &Shipper| {
                 let tally = shipper.tally();
@@ -86,6 +100,7 @@ impl Course {
         for (cause, number) in &summary.losses {
             *self.losses.entry(cause.clone()).or_default() += number;
         }
+        self.metrics.add_window(summary);
         if let Some(health) = &self.health {
             health.window_ended(summary);
         }

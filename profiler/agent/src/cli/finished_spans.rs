@@ -12,6 +12,7 @@ use super::course::Course;
 use super::exit::{Exit, Failure};
 use super::progress::ProgressLine;
 use super::units::{count, counted};
+use crate::metrics::SpanCounts;
 use crate::spans::Keeping;
 use crate::spans::otlp::{ForwardCounts, Forwarding, Intake, IntakeCounts, OtlpReceiver, Spool};
 
@@ -90,6 +91,11 @@ impl SpanIntake {
     /// Where it listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.receiver.address()
+    }
+
+    /// What came so far, for machines.
+    pub(super) fn counts(&self) -> SpanCounts {
+        SpanCounts { intake: self.intake.counts(), losses: self.intake.losses() }
     }
 
     /// Says what went wrong since the last call.

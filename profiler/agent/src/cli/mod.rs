@@ -16,6 +16,7 @@ mod exit;
 mod finished_spans;
 mod interrupt;
 mod links;
+mod metrics;
 mod open;
 mod output;
 mod page;

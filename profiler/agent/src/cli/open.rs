@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &OpenArguments) -> Outcome {
     let interrupt = install_interrupt()?;
     let mut line = ProgressLine::new();
     let at = |address, details: PageDetails, line: &mut ProgressLine| {
-        serve(address, Arc::clone(&archive), Arc::clone(&health), details, line)
+        serve(address, Arc::clone(&archive), (Arc::clone(&health), None), details, line)
     };
     let usual: SocketAddr = ADDRESS.parse().expect("our own address is one");
     let server = match arguments.page {

@@ -11,6 +11,7 @@ use spanprof_exporter::stored::{StoredWindow, WindowMemory, WindowStore};
 use super::exit::{Exit, Failure};
 use super::progress::ProgressLine;
 use super::shipping::{Shipment, Sink};
+use crate::metrics::Metrics;
 use crate::page::{Archive, Bounds, Health, PageError, PageServer, Site};
 
 /// Where the page is where nothing else is said.
@@ -103,11 +104,12 @@ impl Sink for Keeping {
 pub(super) fn serve(
     address: SocketAddr,
     archive: Arc<Archive>,
-    health: Arc<Health>,
+    (health, metrics): (Arc<Health>, Option<Arc<Metrics>>),
     details: PageDetails,
     line: &mut ProgressLine,
 ) -> Result<PageServer, Failure> {
-    let server = PageServer::start(address, Site::new(archive, health, details)).map_err(failure)?;
+    let site = Site::new(archive, health, details).with_metrics(metrics);
+    let server = PageServer::start(address, site).map_err(failure)?;
     line.print(&format!("the page is at {}", server.url()));
     if !address.ip().is_loopback() {
         line.print("warning: whoever reaches this address can read the profiles");

@@ -21,6 +21,7 @@ use super::export::{Exported, export, stored};
 use super::guard;
 use super::health::Health;
 use super::question::{Download, Format, Misunderstood, Question, Range};
+use crate::metrics::{CONTENT_TYPE, Metrics, prometheus_text};
 
 /// Costly answers that are made or on their way at the same time.
 const COSTLY: usize = 4;
@@ -33,6 +34,7 @@ const CLOSED: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 pub(crate) struct Site {
     archive: Arc<Archive>,
     health: Arc<Health>,
+    metrics: Option<Arc<Metrics>>,
     details: PageDetails,
     page: LivePage,
     /// The data of ranges, compressed.
@@ -46,7 +48,20 @@ impl Site {
         let page = page::live();
         let page = LivePage { policy: format!("{}; frame-ancestors 'none'", page.policy), ..page };
         let profiles = Mutex::new(Cache::new(archive.bounds.cache));
-        Site { archive, health, details, page, profiles, room: Arc::new(Semaphore::new(COSTLY)) }
+        Site {
+            archive,
+            health,
+            metrics: None,
+            details,
+            page,
+            profiles,
+            room: Arc::new(Semaphore::new(COSTLY)),
+        }
+    }
+
+    /// The same with numbers for Prometheus, where an agent counts.
+    pub(crate) fn with_metrics(self, metrics: Option<Arc<Metrics>>) -> Site {
+        Site { metrics, ..self }
     }
 
     /// The data of a range, compressed.
@@ -121,6 +136,15 @@ pub(super) async fn answer(
     match question {
         Question::Page => page_itself(&site.page),
         Question::Health => json(site.health.json().to_string().into(), false, None),
+        Question::Metrics => match &site.metrics {
+            Some(metrics) => {
+                let text = prometheus_text(&metrics.snapshot());
+                response(StatusCode::OK, CONTENT_TYPE, text.into(), None)
+            }
+            None => {
+                words(StatusCode::NOT_FOUND, "no agent counts here: these are stored windows\n".to_owned())
+            }
+        },
         Question::Windows(range) => {
             costly(site, move |site, room| {
                 let plain = site.archive.windows_json(range);

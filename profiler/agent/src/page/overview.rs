@@ -171,8 +171,6 @@ fn text<'a>(labels: &'a [Label], key: &str) -> Option<&'a str> {
 mod tests {
     use spanprof_exporter::{SampleKey, Source, SpanKind, TrafficKey};
 
-    use spanprof_exporter::Source;
-
     use super::*;
 
     fn add(profile: &mut Profile, destination: &str, span: &str, kind: SampleKind, milliseconds: u64) {

@@ -65,6 +65,8 @@ pub(super) enum Question {
     Profile(Range),
     /// How the agent is.
     Health,
+    /// Numbers for Prometheus.
+    Metrics,
     /// A file.
     Export(Download),
 }
@@ -102,6 +104,7 @@ impl Question {
             "/" => Ok(Question::Page),
             "/api/windows" => Ok(Question::Windows(range()?)),
             "/api/profile" => Ok(Question::Profile(range()?)),
+            "/metrics" => Ok(Question::Metrics),
             "/api/health" => Parameters::read(query, false).map(|_| Question::Health),
             "/export/pprof" => export(Format::Pprof),
             "/export/folded" => export(Format::Folded),
@@ -204,6 +207,7 @@ mod tests {
     fn what_is_asked_is_understood() {
         let read = |path, query| Question::read(path, Some(query));
         assert_eq!(read("/", "a=b"), Ok(Question::Page));
+        assert_eq!(Question::read("/metrics", None), Ok(Question::Metrics));
         assert_eq!(Question::read("/api/windows", None), Ok(Question::Windows(Range::ALL)));
         let range = Range { from_ns: 5_000_000, to_ns: 7_000_000 };
         assert_eq!(read("/api/profile", "to=7&from=5"), Ok(Question::Profile(range)));
@@ -250,7 +254,7 @@ mod tests {
             "/api/profile/",
             "/export/../etc/passwd",
             "/%2e%2e/x",
-            "/metrics",
+            "/metrics/",
         ] {
             assert_eq!(Question::read(path, None), Err(Misunderstood::Unknown), "{path}");
         }

@@ -277,3 +277,20 @@ fn a_taken_address_is_an_error_in_words() {
     let unspecified: SocketAddr = "[::]:4142".parse().unwrap();
     assert_eq!(PageServer { address: unspecified, stop: None, thread: None }.url(), "http://[::1]:4142/");
 }
+
+#[test]
+fn prometheus_gets_its_text_where_an_agent_counts() {
+    let archive = || Arc::new(Archive::new(Arc::new(WindowMemory::new(1 << 20)), Bounds::beside_a_capture()));
+    let start = |metrics| {
+        let site = Site::new(archive(), Arc::new(Health::of_this_agent()), PageDetails::default());
+        PageServer::start("127.0.0.1:0".parse().unwrap(), site.with_metrics(metrics)).unwrap()
+    };
+    let metrics = Arc::new(crate::metrics::Metrics::new());
+    metrics.add_window(&crate::summary::Summary { samples: 7, ..Default::default() });
+    let (status, head, body) = start(Some(metrics)).get("/metrics");
+    assert_eq!(status, 200);
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    let text = String::from_utf8(body).unwrap();
+    assert!(text.contains("\nspanprof_samples_total 7\n"), "{text}");
+    assert_eq!(start(None).get("/metrics").0, 404);
+}

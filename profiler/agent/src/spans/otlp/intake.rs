@@ -11,7 +11,7 @@ use super::fields::Malformed;
 use super::profile_id::with_profile_ids;
 use super::request::spans;
 use super::spool::Spool;
-use crate::spans::Keeping;
+use crate::spans::{Keeping, SpanLosses};
 
 /// Why a request is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +96,11 @@ impl Intake {
     pub(super) fn sent_away(&self) -> Refusal {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Refusal::Busy
+    }
+
+    /// What of the spans that came is not remembered.
+    pub fn losses(&self) -> SpanLosses {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner).index().losses()
     }
 
     /// What came so far.
