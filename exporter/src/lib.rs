@@ -13,7 +13,7 @@ mod folded;
 pub mod idle;
 #[cfg(feature = "page")]
 pub mod links;
-#[cfg(feature = "sinks")]
+#[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "sinks")]
 pub mod otlp;

@@ -1,10 +1,11 @@
 //! From the embedded half to the agent beside it, over a unix socket: so that one place ships.
 //!
 //! A service that profiles itself hands each window to `spanprof attach --receive PATH`, which owns the credentials, the
-//! retries and the connection to the server. A message is a header of 16 bytes, the resource's attributes, and a pprof
-//! file as it lies on disks; the answer is one byte. A protocol of its own rather than HTTP, because both ends are ours,
-//! on one machine, and neither should need a parser for more than three lengths. The answer makes the sender's count
-//! true: what was not answered is not called delivered.
+//! retries and the connection to the server; and one that is profiled from outside tells its finished spans there, so that
+//! the agent knows how long each took. A message is a header of 16 bytes, and behind it either the resource's attributes and
+//! a pprof file as it lies on disks, or spans as OTLP has them; the answer is one byte. A protocol of its own rather than
+//! HTTP, because both ends are ours, on one machine, and neither should need a parser for more than a kind and two lengths.
+//! The answer makes the sender's count true: what was not answered is not called delivered.
 //!
 //! Both ends check who the other is (`SO_PEERCRED`): the same user or root. A receiver bounds what it reads, how long it
 //! waits for the rest of a message and how many connections it holds; what a sender breaks is its own connection.
@@ -16,12 +17,15 @@ mod socket;
 
 use std::path::PathBuf;
 
-pub use receiver::{LocalReceiver, Received, ReceiverCounts};
+pub use receiver::{LocalReceiver, Received, ReceiverCounts, TakeSpans};
 pub use sink::LocalSink;
 pub use socket::Peer;
 
 /// The largest profile that is sent or taken, compressed, in bytes.
 pub const LARGEST_PROFILE: usize = 16 << 20;
+
+/// The most finished spans that are sent or taken at once, in bytes.
+pub const LARGEST_SPANS: usize = 1 << 20;
 
 /// Why a profile did not get to the other side, or none can come.
 #[derive(Debug, thiserror::Error)]
@@ -60,18 +64,25 @@ pub enum LocalError {
         /// The other's user.
         uid: u32,
     },
-    /// The profile is larger than can be sent.
-    #[error("the profile has {bytes} bytes, more than the {LARGEST_PROFILE} that are sent")]
+    /// A profile or spans are larger than can be sent.
+    #[error(
+        "{bytes} bytes are more than is sent at once ({LARGEST_PROFILE} of a profile, {LARGEST_SPANS} of spans)"
+    )]
     TooLarge {
-        /// Its size, compressed.
+        /// Their size, a profile's compressed.
         bytes: usize,
     },
     /// The agent could not read it.
-    #[error("the agent refused the profile as malformed")]
+    #[error(
+        "the agent refused it: it is malformed, or newer than the agent is; use the same version of both"
+    )]
     Refused,
     /// The agent has as much as it can hold.
-    #[error("the agent has no room for more profiles now")]
+    #[error("the agent has no room for more now")]
     Busy,
+    /// The agent has no use for it: finished spans help where it profiles services from outside.
+    #[error("the agent there has no use for finished spans: it profiles nothing itself")]
+    Unwanted,
     /// The agent did not answer in time; it may have taken it.
     #[error("the agent did not answer in time")]
     TimedOut,

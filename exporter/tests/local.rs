@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -69,6 +70,64 @@ fn profiles_arrive_with_their_resource_and_their_sender() {
     assert!(services(&read).iter().all(|service| service != "billing"));
     assert_eq!(services(&receiver.next(LONG).unwrap().profile), ["billing"]);
     assert_eq!(receiver.counts(), ReceiverCounts { taken: 2, ..ReceiverCounts::default() });
+}
+
+#[test]
+fn finished_spans_go_to_whom_they_are_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let take = {
+        let taken = Arc::clone(&taken);
+        // What a reader of OTLP would refuse here begins with a zero.
+        move |request: Vec<u8>| {
+            let is_good = request.first() != Some(&0);
+            taken.lock().unwrap().push(request);
+            is_good
+        }
+    };
+    let receiver = LocalReceiver::bind_with_spans(socket(&directory), Box::new(take)).unwrap();
+    let mut sink = LocalSink::new(receiver.path()).unwrap();
+    sink.connect_now().unwrap();
+    assert_eq!(sink.send_spans(b"some", in_time()).unwrap(), 20);
+    sink.send(&small(), &resource(), in_time()).unwrap();
+    assert_eq!(sink.send_spans(&[1; 1 << 20], in_time()).unwrap(), 16 + (1 << 20));
+    assert!(matches!(sink.send_spans(&[1; (1 << 20) + 1], in_time()), Err(LocalError::TooLarge { .. })));
+    assert!(matches!(sink.send_spans(&[0], in_time()), Err(LocalError::Refused)));
+    sink.send_spans(b"more", in_time()).unwrap();
+    let lengths: Vec<_> = taken.lock().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(lengths, [4, 1 << 20, 1, 4]);
+    let counts = ReceiverCounts { taken: 1, spans_taken: 3, malformed: 1, ..ReceiverCounts::default() };
+    assert_eq!(receiver.counts(), counts);
+}
+
+#[test]
+fn a_receiver_without_a_use_for_spans_says_so_and_goes_on() {
+    let (_directory, receiver) = bound();
+    let mut sink = LocalSink::new(receiver.path()).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(sink.send_spans(b"some", in_time()), Err(LocalError::Unwanted)));
+        sink.send(&small(), &resource(), in_time()).unwrap();
+    }
+    let counts = ReceiverCounts { taken: 2, spans_unwanted: 2, ..ReceiverCounts::default() };
+    assert_eq!(receiver.counts(), counts);
+}
+
+/// As the version did that knew profiles only: it refuses the eighth byte and hangs up.
+#[test]
+fn an_older_receiver_refuses_spans_by_a_word() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(socket(&directory)).unwrap();
+    let older = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut header = [0; 16];
+        stream.read_exact(&mut header).unwrap();
+        assert_eq!(&header[..8], b"spanprf\x02");
+        stream.write_all(b"!").unwrap();
+    });
+    let error = LocalSink::new(socket(&directory)).unwrap().send_spans(b"some", in_time()).unwrap_err();
+    assert!(matches!(error, LocalError::Refused), "{error}");
+    assert!(error.to_string().contains("newer than the agent"), "{error}");
+    older.join().unwrap();
 }
 
 #[test]
@@ -180,6 +239,11 @@ fn answer_to(path: &Path, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
+/// A message with finished spans.
+fn spans(request: &[u8]) -> Vec<u8> {
+    [b"spanprf\x02\0\0\0\0", &(request.len() as u32).to_le_bytes()[..], request].concat()
+}
+
 fn message(resource: &[u8], profile: &[u8]) -> Vec<u8> {
     let lengths = [(resource.len() as u32).to_le_bytes(), (profile.len() as u32).to_le_bytes()].concat();
     [b"spanprf\x01", &lengths[..], resource, profile].concat()
@@ -202,7 +266,10 @@ fn a_malformed_message_ends_its_connection_and_no_other() {
     };
     let hostile: Vec<(&str, Vec<u8>)> = vec![
         ("another protocol", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
-        ("another version", [b"spanprf\x02", &good[8..]].concat()),
+        ("a kind that nobody knows", [b"spanprf\x03", &good[8..]].concat()),
+        ("spans with a resource beside them", [b"spanprf\x02\x01\0\0\0\x01\0\0\0", &[0; 2][..]].concat()),
+        ("too many spans announced", [b"spanprf\x02\0\0\0\0\x01\0\x10\0", &[0; 2][..]].concat()),
+        ("cut in the spans", spans(b"1234")[..18].to_vec()),
         ("too much announced", announced),
         ("a resource that is none", message(&[0xff; 9], &encode(&small()))),
         ("a profile that is none", message(&[], b"not a profile at all")),
@@ -294,12 +361,13 @@ proptest! {
     fn hostile_bytes_end_their_connection_only(
         noise in prop::collection::vec(any::<u8>(), 0..300),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-        how in 0..3_u8,
+        how in 0..4_u8,
     ) {
         let (_directory, receiver) = bound();
         let mut bytes = match how {
             0 => noise,
             1 => message(&[], &encode_uncompressed(&fixture::profile_with_tasks())),
+            2 => spans(b"some spans"),
             _ => message(&[0x0a, 0x04, 0x0a, 0x02, b'a', b'b'], &encode(&small())),
         };
         for (index, byte) in damage {
@@ -309,9 +377,10 @@ proptest! {
             }
         }
         let answer = answer_to(receiver.path(), &bytes);
-        prop_assert!(answer.iter().all(|byte| b"+!~".contains(byte)));
+        prop_assert!(answer.iter().all(|byte| b"+!~-".contains(byte)));
         let counts = receiver.counts();
-        prop_assert_eq!(counts.taken + counts.malformed, answer.len() as u64);
+        let counted = counts.taken + counts.spans_unwanted + counts.malformed;
+        prop_assert_eq!(counted, answer.len() as u64);
         let mut sink = LocalSink::new(receiver.path()).unwrap();
         prop_assert!(sink.send(&small(), &[], in_time()).is_ok());
     }

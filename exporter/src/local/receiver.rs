@@ -1,8 +1,10 @@
 //! The agent's side.
 //!
 //! A thread takes connections and one more serves each of them; there are few, and a thread apiece lets one that stalls
-//! stall alone. Profiles are decoded one at a time, so that many large ones cost time and not memory.
+//! stall alone. Profiles are decoded one at a time, so that many large ones cost time and not memory. Finished spans go to whom
+//! they are for on the thread that read them: they are small and many, and nothing has to wait for the agent's loop.
 
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -14,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::LocalError;
-use super::frame::{self, Answer, HEADER, Lengths};
+use super::frame::{self, Answer, HEADER, Header, Kind};
 use super::sink::check_path;
 use super::socket::{Peer, Socket, wait};
 use crate::pprof::{DecodeLimits, decode_with_limits};
@@ -56,6 +58,10 @@ pub struct Received {
     pub from: Peer,
 }
 
+/// Takes finished spans, an OTLP `ExportTraceServiceRequest` of at most [`LARGEST_SPANS`](super::LARGEST_SPANS) bytes, and says
+/// whether they could be read. Called on several threads.
+pub type TakeSpans = Box<dyn Fn(Vec<u8>) -> bool + Send + Sync>;
+
 /// What happened since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReceiverCounts {
@@ -65,6 +71,10 @@ pub struct ReceiverCounts {
     pub malformed: u64,
     /// Profiles for which there was no room, because they were not collected in time.
     pub no_room: u64,
+    /// Messages with finished spans taken.
+    pub spans_taken: u64,
+    /// Messages with finished spans that nobody here takes.
+    pub spans_unwanted: u64,
     /// Connections of other users, ended at once.
     pub strangers: u64,
     /// Connections over the most that are held, ended at once.
@@ -83,12 +93,19 @@ pub struct LocalReceiver {
     accepting: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
 struct Shared {
     counts: Mutex<ReceiverCounts>,
+    /// Whom finished spans are for.
+    take_spans: Option<TakeSpans>,
     decoding: Mutex<()>,
     /// Readable once the receiver is dropped.
     stopped: UnixStream,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Shared").field("counts", &self.counts).finish_non_exhaustive()
+    }
 }
 
 impl Shared {
@@ -98,12 +115,25 @@ impl Shared {
 }
 
 impl LocalReceiver {
-    /// Listens at a path. A socket that a killed agent left there is replaced; one that is listened on is not. The file
-    /// is its owner's alone.
+    /// Listens at a path for profiles. A socket that a killed agent left there is replaced; one that is listened on is not.
+    /// The file is its owner's alone.
     ///
     /// Errors: [`LocalError`], which says what to change.
     pub fn bind(path: impl Into<PathBuf>) -> Result<LocalReceiver, LocalError> {
-        let path = path.into();
+        Self::listen(path.into(), None)
+    }
+
+    /// Like [`bind`](Self::bind), and for finished spans.
+    ///
+    /// Errors: [`LocalError`], which says what to change.
+    pub fn bind_with_spans(
+        path: impl Into<PathBuf>,
+        take_spans: TakeSpans,
+    ) -> Result<LocalReceiver, LocalError> {
+        Self::listen(path.into(), Some(take_spans))
+    }
+
+    fn listen(path: PathBuf, take_spans: Option<TakeSpans>) -> Result<LocalReceiver, LocalError> {
         check_path(&path)?;
         make_room(&path)?;
         let io = |source| LocalError::io(&path, source);
@@ -114,7 +144,8 @@ impl LocalReceiver {
             })?;
         let metadata = std::fs::symlink_metadata(&path).map_err(io)?;
         let (stop, stopped) = UnixStream::pair().map_err(io)?;
-        let shared = Arc::new(Shared { counts: Mutex::default(), decoding: Mutex::default(), stopped });
+        let (counts, decoding) = (Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { counts, take_spans, decoding, stopped });
         let (queue, received) = mpsc::sync_channel(QUEUE);
         let serving = Arc::clone(&shared);
         let accepting = std::thread::Builder::new()
@@ -250,11 +281,20 @@ enum End {
     Malformed,
 }
 
+/// What a message was.
+enum Message {
+    Profile(Received),
+    /// Whether somebody takes spans here.
+    Spans {
+        wanted: bool,
+    },
+}
+
 impl Connection {
     fn serve(self) {
         loop {
             let (answer, goes_on) = match self.message() {
-                Ok(received) => match self.queue.try_send(received) {
+                Ok(Message::Profile(received)) => match self.queue.try_send(received) {
                     Ok(()) => {
                         self.shared.count(|counts| counts.taken += 1);
                         (Answer::Taken, true)
@@ -265,6 +305,14 @@ impl Connection {
                     }
                     Err(TrySendError::Disconnected(_)) => return,
                 },
+                Ok(Message::Spans { wanted: true }) => {
+                    self.shared.count(|counts| counts.spans_taken += 1);
+                    (Answer::Taken, true)
+                }
+                Ok(Message::Spans { wanted: false }) => {
+                    self.shared.count(|counts| counts.spans_unwanted += 1);
+                    (Answer::Unwanted, true)
+                }
                 Err(End::Malformed) => {
                     self.shared.count(|counts| counts.malformed += 1);
                     (Answer::Refused, false)
@@ -278,7 +326,7 @@ impl Connection {
         }
     }
 
-    fn message(&self) -> Result<Received, End> {
+    fn message(&self) -> Result<Message, End> {
         // Between two messages there is no hurry: windows are seconds to minutes long.
         let stopped = self.shared.stopped.as_fd();
         match wait(&[(self.socket.as_fd(), libc::POLLIN), (stopped, libc::POLLIN)], None) {
@@ -292,19 +340,31 @@ impl Connection {
             return Err(End::Quiet);
         }
         self.fill(&mut header[first..], deadline)?;
-        let lengths = frame::lengths(&header).map_err(|_| End::Malformed)?;
-        self.body(lengths, deadline)
+        let header = frame::read_header(&header).map_err(|_| End::Malformed)?;
+        match header.kind {
+            Kind::Profile => self.profile(header, deadline).map(Message::Profile),
+            Kind::Spans => self.spans(header, deadline),
+        }
     }
 
-    fn body(&self, lengths: Lengths, deadline: Instant) -> Result<Received, End> {
-        let resource = self.bytes(lengths.resource, deadline)?;
+    fn profile(&self, header: Header, deadline: Instant) -> Result<Received, End> {
+        let resource = self.bytes(header.resource, deadline)?;
         let resource = frame::resource(&resource).map_err(|_| End::Malformed)?;
-        let encoded = self.bytes(lengths.profile, deadline)?;
+        let encoded = self.bytes(header.body, deadline)?;
         let profile = {
             let _turn = self.shared.decoding.lock().unwrap_or_else(PoisonError::into_inner);
             decode_with_limits(&encoded, &LIMITS).map_err(|_| End::Malformed)?
         };
         Ok(Received { profile, resource, from: self.peer })
+    }
+
+    fn spans(&self, header: Header, deadline: Instant) -> Result<Message, End> {
+        let request = self.bytes(header.body, deadline)?;
+        match &self.shared.take_spans {
+            None => Ok(Message::Spans { wanted: false }),
+            Some(take) if take(request) => Ok(Message::Spans { wanted: true }),
+            Some(_) => Err(End::Malformed),
+        }
     }
 
     /// So many bytes; memory grows with what came, not with what was announced.

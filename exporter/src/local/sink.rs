@@ -4,13 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::frame::{Answer, head};
+use super::frame::{Answer, head_of_profile, head_of_spans};
 use super::socket::{LONGEST_PATH, Socket};
-use super::{LARGEST_PROFILE, LocalError};
+use super::{LARGEST_PROFILE, LARGEST_SPANS, LocalError};
 use crate::pprof::{encode, encode_of_service};
 use crate::profile::{Profile, label};
 
-/// Hands profiles to a local agent. Holds one connection and makes it anew when it broke: an agent may start later than
+/// Hands profiles and finished spans to a local agent. Holds one connection and makes it anew when it broke: an agent may start later than
 /// the service and be restarted at any time.
 #[derive(Debug)]
 pub struct LocalSink {
@@ -53,15 +53,39 @@ impl LocalSink {
         if encoded.len() > LARGEST_PROFILE {
             return Err(LocalError::TooLarge { bytes: encoded.len() });
         }
-        let head = head(resource, encoded.len());
+        self.deliver(&head_of_profile(resource, encoded.len()), &encoded, deadline)
+    }
+
+    /// Sends finished spans, an OTLP `ExportTraceServiceRequest`, and waits for the answer, until the deadline at most; gives
+    /// the bytes that were sent.
+    ///
+    /// Errors: [`LocalError`]; then these spans are lost, and the next call begins with a new connection.
+    pub fn send_spans(&mut self, request: &[u8], deadline: Instant) -> Result<u64, LocalError> {
+        if request.len() > LARGEST_SPANS {
+            return Err(LocalError::TooLarge { bytes: request.len() });
+        }
+        self.deliver(&head_of_spans(request.len()), request, deadline)
+    }
+
+    /// Whether somebody listens now: connects, where there is no connection.
+    ///
+    /// Errors: [`LocalError`].
+    pub fn connect_now(&mut self) -> Result<(), LocalError> {
+        if self.connection.is_none() {
+            self.connection = Some(self.connect()?);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, head: &[u8], body: &[u8], deadline: Instant) -> Result<u64, LocalError> {
         // A connection that was kept may have ended since; then, and only then, a new one is worth a try.
         let kept = self.connection.take();
         let was_kept = kept.is_some();
         let socket = kept.map_or_else(|| self.connect(), Ok)?;
-        let (socket, attempt) = match self.attempt(&socket, &head, &encoded, deadline)? {
+        let (socket, attempt) = match self.attempt(&socket, head, body, deadline)? {
             Attempt::NotSent(_) if was_kept => {
                 let socket = self.connect()?;
-                let attempt = self.attempt(&socket, &head, &encoded, deadline)?;
+                let attempt = self.attempt(&socket, head, body, deadline)?;
                 (socket, attempt)
             }
             attempt => (socket, attempt),
@@ -69,7 +93,11 @@ impl LocalSink {
         match attempt {
             Attempt::Answered(Answer::Taken) => {
                 self.connection = Some(socket);
-                Ok((head.len() + encoded.len()) as u64)
+                Ok((head.len() + body.len()) as u64)
+            }
+            Attempt::Answered(Answer::Unwanted) => {
+                self.connection = Some(socket);
+                Err(LocalError::Unwanted)
             }
             Attempt::Answered(Answer::Busy) => {
                 self.connection = Some(socket);
@@ -90,7 +118,7 @@ impl LocalSink {
             io::ErrorKind::WouldBlock => LocalError::Busy,
             _ => LocalError::io(&self.path, error),
         })?;
-        // Whoever listens gets the service's profile: a path that others may write to must not be enough.
+        // Whoever listens gets the service's profile or spans: a path that others may write to must not be enough.
         let peer = socket.peer().map_err(|error| LocalError::io(&self.path, error))?;
         match peer.is_trusted() {
             true => Ok(socket),
@@ -102,10 +130,10 @@ impl LocalSink {
         &self,
         socket: &Socket,
         head: &[u8],
-        profile: &[u8],
+        body: &[u8],
         deadline: Instant,
     ) -> Result<Attempt, LocalError> {
-        let sent = socket.send_all(head, deadline).and_then(|()| socket.send_all(profile, deadline));
+        let sent = socket.send_all(head, deadline).and_then(|()| socket.send_all(body, deadline));
         let mut answer = [0];
         let received = match &sent {
             Ok(()) => socket.receive(&mut answer, deadline),
