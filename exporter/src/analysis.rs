@@ -5,6 +5,7 @@
 //! numbers because they ask here. Times are nanoseconds of the profile's window; a span that began before it
 //! was longer than what is seen here.
 
+mod accounted;
 mod difference;
 mod functions;
 mod groups;
@@ -12,6 +13,7 @@ mod messages;
 mod spans;
 mod waits;
 
+pub use accounted::{Accounted, BEFORE_CAPTURE, accounted};
 pub use difference::{CauseDifference, Difference, FunctionDifference, Side, Sums};
 pub use functions::{FunctionTime, functions};
 pub use groups::Times;

@@ -1,14 +1,14 @@
 //! From the embedded half to the agent beside it, over a unix socket: so that one place ships.
 //!
-//! A service that profiles itself hands each window to `spanprof attach --receive PATH`, which owns the credentials, the
-//! retries and the connection to the server; and one that is profiled from outside tells its finished spans there, so that
-//! the agent knows how long each took. A message is a header of 16 bytes, and behind it either the resource's attributes and
-//! a pprof file as it lies on disks, or spans as OTLP has them; the answer is one byte. A protocol of its own rather than
-//! HTTP, because both ends are ours, on one machine, and neither should need a parser for more than a kind and two lengths.
-//! The answer makes the sender's count true: what was not answered is not called delivered.
+//! A service that profiles itself hands each window to `spanprof attach --receive PATH`, which owns the credentials,
+//! the retries and the connection to the server; and one that is profiled from outside tells its finished spans there,
+//! so that the agent knows how long each took. A message is a header of 16 bytes, and behind it either the resource's
+//! attributes and a pprof file as it lies on disks, or spans as OTLP has them; the answer is one byte. A protocol of
+//! its own rather than HTTP, because both ends are ours, on one machine, and neither should need a parser for more than
+//! a kind and two lengths. The answer makes the sender's count true: what was not answered is not called delivered.
 //!
-//! Both ends check who the other is (`SO_PEERCRED`): the same user or root. A receiver bounds what it reads, how long it
-//! waits for the rest of a message and how many connections it holds; what a sender breaks is its own connection.
+//! Both ends check who the other is (`SO_PEERCRED`): the same user or root. A receiver bounds what it reads, how long
+//! it waits for the rest of a message and how many connections it holds; what a sender breaks is its own connection.
 
 mod frame;
 mod receiver;
@@ -17,7 +17,7 @@ mod socket;
 
 use std::path::PathBuf;
 
-pub use receiver::{LocalReceiver, Received, ReceiverCounts, TakeSpans};
+pub use receiver::{LocalReceiver, Received, ReceiverCounts, TakeSpans, Wanted};
 pub use sink::LocalSink;
 pub use socket::Peer;
 
@@ -80,8 +80,11 @@ pub enum LocalError {
     /// The agent has as much as it can hold.
     #[error("the agent has no room for more now")]
     Busy,
-    /// The agent has no use for it: finished spans help where it profiles services from outside.
-    #[error("the agent there has no use for finished spans: it profiles nothing itself")]
+    /// The agent has no use for it: for finished spans where it captures nothing itself, for profiles where it ships
+    /// none.
+    #[error(
+        "the agent there has no use for it: it takes spans of services that it captures, and profiles if it ships"
+    )]
     Unwanted,
     /// The agent did not answer in time; it may have taken it.
     #[error("the agent did not answer in time")]

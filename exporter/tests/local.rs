@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use spanprof_exporter::local::{LocalError, LocalReceiver, LocalSink, Received, ReceiverCounts};
+use spanprof_exporter::local::{LocalError, LocalReceiver, LocalSink, Received, ReceiverCounts, Wanted};
 use spanprof_exporter::pprof::{encode, encode_uncompressed};
 use spanprof_exporter::{Label, Profile, SampleKey, SampleKind, label};
 
@@ -85,9 +85,9 @@ fn finished_spans_go_to_whom_they_are_for() {
             is_good
         }
     };
-    let receiver = LocalReceiver::bind_with_spans(socket(&directory), Box::new(take)).unwrap();
+    let wanted = Wanted { profiles: true, spans: Some(Box::new(take)) };
+    let receiver = LocalReceiver::bind_for(socket(&directory), wanted).unwrap();
     let mut sink = LocalSink::new(receiver.path()).unwrap();
-    sink.connect_now().unwrap();
     assert_eq!(sink.send_spans(b"some", in_time()).unwrap(), 20);
     sink.send(&small(), &resource(), in_time()).unwrap();
     assert_eq!(sink.send_spans(&[1; 1 << 20], in_time()).unwrap(), 16 + (1 << 20));
@@ -101,15 +101,19 @@ fn finished_spans_go_to_whom_they_are_for() {
 }
 
 #[test]
-fn a_receiver_without_a_use_for_spans_says_so_and_goes_on() {
-    let (_directory, receiver) = bound();
+fn a_receiver_says_what_it_has_no_use_for_and_goes_on() {
+    let (directory, receiver) = bound();
     let mut sink = LocalSink::new(receiver.path()).unwrap();
     for _ in 0..2 {
         assert!(matches!(sink.send_spans(b"some", in_time()), Err(LocalError::Unwanted)));
         sink.send(&small(), &resource(), in_time()).unwrap();
     }
-    let counts = ReceiverCounts { taken: 2, spans_unwanted: 2, ..ReceiverCounts::default() };
+    let counts = ReceiverCounts { taken: 2, unwanted: 2, ..ReceiverCounts::default() };
     assert_eq!(receiver.counts(), counts);
+    drop(receiver);
+    let receiver = LocalReceiver::bind_for(socket(&directory), Wanted::default()).unwrap();
+    assert!(matches!(sink.send(&small(), &resource(), in_time()), Err(LocalError::Unwanted)));
+    assert_eq!(receiver.counts(), ReceiverCounts { unwanted: 1, ..ReceiverCounts::default() });
 }
 
 /// As the version did that knew profiles only: it refuses the eighth byte and hangs up.
@@ -379,7 +383,7 @@ proptest! {
         let answer = answer_to(receiver.path(), &bytes);
         prop_assert!(answer.iter().all(|byte| b"+!~-".contains(byte)));
         let counts = receiver.counts();
-        let counted = counts.taken + counts.spans_unwanted + counts.malformed;
+        let counted = counts.taken + counts.unwanted + counts.malformed;
         prop_assert_eq!(counted, answer.len() as u64);
         let mut sink = LocalSink::new(receiver.path()).unwrap();
         prop_assert!(sink.send(&small(), &[], in_time()).is_ok());

@@ -1,8 +1,9 @@
 //! The agent's side.
 //!
 //! A thread takes connections and one more serves each of them; there are few, and a thread apiece lets one that stalls
-//! stall alone. Profiles are decoded one at a time, so that many large ones cost time and not memory. Finished spans go to whom
-//! they are for on the thread that read them: they are small and many, and nothing has to wait for the agent's loop.
+//! stall alone. Profiles are decoded one at a time, so that many large ones cost time and not memory. Finished spans go
+//! to whom they are for on the thread that read them: they are small and many, and nothing has to wait for the agent's
+//! loop.
 
 use std::fmt;
 use std::io;
@@ -58,9 +59,18 @@ pub struct Received {
     pub from: Peer,
 }
 
-/// Takes finished spans, an OTLP `ExportTraceServiceRequest` of at most [`LARGEST_SPANS`](super::LARGEST_SPANS) bytes, and says
-/// whether they could be read. Called on several threads.
+/// Takes finished spans, an OTLP `ExportTraceServiceRequest` of at most [`LARGEST_SPANS`](super::LARGEST_SPANS) bytes,
+/// and says whether they could be read. Called on several threads.
 pub type TakeSpans = Box<dyn Fn(Vec<u8>) -> bool + Send + Sync>;
+
+/// What a receiver takes; senders of anything else are told that it isn't wanted.
+#[derive(Default)]
+pub struct Wanted {
+    /// Whether it takes profiles.
+    pub profiles: bool,
+    /// Whom finished spans are for.
+    pub spans: Option<TakeSpans>,
+}
 
 /// What happened since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,8 +83,8 @@ pub struct ReceiverCounts {
     pub no_room: u64,
     /// Messages with finished spans taken.
     pub spans_taken: u64,
-    /// Messages with finished spans that nobody here takes.
-    pub spans_unwanted: u64,
+    /// Messages of a kind that nobody here takes.
+    pub unwanted: u64,
     /// Connections of other users, ended at once.
     pub strangers: u64,
     /// Connections over the most that are held, ended at once.
@@ -95,8 +105,7 @@ pub struct LocalReceiver {
 
 struct Shared {
     counts: Mutex<ReceiverCounts>,
-    /// Whom finished spans are for.
-    take_spans: Option<TakeSpans>,
+    wanted: Wanted,
     decoding: Mutex<()>,
     /// Readable once the receiver is dropped.
     stopped: UnixStream,
@@ -115,25 +124,19 @@ impl Shared {
 }
 
 impl LocalReceiver {
-    /// Listens at a path for profiles. A socket that a killed agent left there is replaced; one that is listened on is not.
-    /// The file is its owner's alone.
+    /// Listens at a path for profiles. A socket that a killed agent left there is replaced; one that is listened on is
+    /// not. The file is its owner's alone.
     ///
     /// Errors: [`LocalError`], which says what to change.
     pub fn bind(path: impl Into<PathBuf>) -> Result<LocalReceiver, LocalError> {
-        Self::listen(path.into(), None)
+        Self::bind_for(path, Wanted { profiles: true, spans: None })
     }
 
-    /// Like [`bind`](Self::bind), and for finished spans.
+    /// Like [`bind`](Self::bind), for what is wanted.
     ///
     /// Errors: [`LocalError`], which says what to change.
-    pub fn bind_with_spans(
-        path: impl Into<PathBuf>,
-        take_spans: TakeSpans,
-    ) -> Result<LocalReceiver, LocalError> {
-        Self::listen(path.into(), Some(take_spans))
-    }
-
-    fn listen(path: PathBuf, take_spans: Option<TakeSpans>) -> Result<LocalReceiver, LocalError> {
+    pub fn bind_for(path: impl Into<PathBuf>, wanted: Wanted) -> Result<LocalReceiver, LocalError> {
+        let path = path.into();
         check_path(&path)?;
         make_room(&path)?;
         let io = |source| LocalError::io(&path, source);
@@ -145,7 +148,7 @@ impl LocalReceiver {
         let metadata = std::fs::symlink_metadata(&path).map_err(io)?;
         let (stop, stopped) = UnixStream::pair().map_err(io)?;
         let (counts, decoding) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { counts, take_spans, decoding, stopped });
+        let shared = Arc::new(Shared { counts, wanted, decoding, stopped });
         let (queue, received) = mpsc::sync_channel(QUEUE);
         let serving = Arc::clone(&shared);
         let accepting = std::thread::Builder::new()
@@ -283,18 +286,17 @@ enum End {
 
 /// What a message was.
 enum Message {
-    Profile(Received),
-    /// Whether somebody takes spans here.
-    Spans {
-        wanted: bool,
-    },
+    Profile(Box<Received>),
+    /// They have been taken.
+    Spans,
+    Unwanted,
 }
 
 impl Connection {
     fn serve(self) {
         loop {
             let (answer, goes_on) = match self.message() {
-                Ok(Message::Profile(received)) => match self.queue.try_send(received) {
+                Ok(Message::Profile(received)) => match self.queue.try_send(*received) {
                     Ok(()) => {
                         self.shared.count(|counts| counts.taken += 1);
                         (Answer::Taken, true)
@@ -305,12 +307,12 @@ impl Connection {
                     }
                     Err(TrySendError::Disconnected(_)) => return,
                 },
-                Ok(Message::Spans { wanted: true }) => {
+                Ok(Message::Spans) => {
                     self.shared.count(|counts| counts.spans_taken += 1);
                     (Answer::Taken, true)
                 }
-                Ok(Message::Spans { wanted: false }) => {
-                    self.shared.count(|counts| counts.spans_unwanted += 1);
+                Ok(Message::Unwanted) => {
+                    self.shared.count(|counts| counts.unwanted += 1);
                     (Answer::Unwanted, true)
                 }
                 Err(End::Malformed) => {
@@ -342,27 +344,30 @@ impl Connection {
         self.fill(&mut header[first..], deadline)?;
         let header = frame::read_header(&header).map_err(|_| End::Malformed)?;
         match header.kind {
-            Kind::Profile => self.profile(header, deadline).map(Message::Profile),
+            Kind::Profile => self.profile(header, deadline),
             Kind::Spans => self.spans(header, deadline),
         }
     }
 
-    fn profile(&self, header: Header, deadline: Instant) -> Result<Received, End> {
+    fn profile(&self, header: Header, deadline: Instant) -> Result<Message, End> {
         let resource = self.bytes(header.resource, deadline)?;
         let resource = frame::resource(&resource).map_err(|_| End::Malformed)?;
         let encoded = self.bytes(header.body, deadline)?;
+        if !self.shared.wanted.profiles {
+            return Ok(Message::Unwanted);
+        }
         let profile = {
             let _turn = self.shared.decoding.lock().unwrap_or_else(PoisonError::into_inner);
             decode_with_limits(&encoded, &LIMITS).map_err(|_| End::Malformed)?
         };
-        Ok(Received { profile, resource, from: self.peer })
+        Ok(Message::Profile(Box::new(Received { profile, resource, from: self.peer })))
     }
 
     fn spans(&self, header: Header, deadline: Instant) -> Result<Message, End> {
         let request = self.bytes(header.body, deadline)?;
-        match &self.shared.take_spans {
-            None => Ok(Message::Spans { wanted: false }),
-            Some(take) if take(request) => Ok(Message::Spans { wanted: true }),
+        match &self.shared.wanted.spans {
+            None => Ok(Message::Unwanted),
+            Some(take) if take(request) => Ok(Message::Spans),
             Some(_) => Err(End::Malformed),
         }
     }

@@ -10,8 +10,8 @@ use super::{LARGEST_PROFILE, LARGEST_SPANS, LocalError};
 use crate::pprof::{encode, encode_of_service};
 use crate::profile::{Profile, label};
 
-/// Hands profiles and finished spans to a local agent. Holds one connection and makes it anew when it broke: an agent may start later than
-/// the service and be restarted at any time.
+/// Hands profiles and finished spans to a local agent. Holds one connection and makes it anew when it broke: an agent
+/// may start later than the service and be restarted at any time.
 #[derive(Debug)]
 pub struct LocalSink {
     path: PathBuf,
@@ -56,8 +56,8 @@ impl LocalSink {
         self.deliver(&head_of_profile(resource, encoded.len()), &encoded, deadline)
     }
 
-    /// Sends finished spans, an OTLP `ExportTraceServiceRequest`, and waits for the answer, until the deadline at most; gives
-    /// the bytes that were sent.
+    /// Sends finished spans, an OTLP `ExportTraceServiceRequest`, and waits for the answer, until the deadline at most;
+    /// gives the bytes that were sent.
     ///
     /// Errors: [`LocalError`]; then these spans are lost, and the next call begins with a new connection.
     pub fn send_spans(&mut self, request: &[u8], deadline: Instant) -> Result<u64, LocalError> {
@@ -65,16 +65,6 @@ impl LocalSink {
             return Err(LocalError::TooLarge { bytes: request.len() });
         }
         self.deliver(&head_of_spans(request.len()), request, deadline)
-    }
-
-    /// Whether somebody listens now: connects, where there is no connection.
-    ///
-    /// Errors: [`LocalError`].
-    pub fn connect_now(&mut self) -> Result<(), LocalError> {
-        if self.connection.is_none() {
-            self.connection = Some(self.connect()?);
-        }
-        Ok(())
     }
 
     fn deliver(&mut self, head: &[u8], body: &[u8], deadline: Instant) -> Result<u64, LocalError> {

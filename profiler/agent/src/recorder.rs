@@ -145,6 +145,8 @@ pub struct Recorder {
     /// Shared with who receives finished spans.
     keeping: Arc<Mutex<Keeping>>,
     options: CaptureOptions,
+    /// How long a window that closes waits for the spans that ended in it last.
+    last_spans: Duration,
     opened: u64,
     opened_unix: u64,
     checked: Instant,
@@ -183,6 +185,7 @@ impl Recorder {
                 Instant::now(),
             ))),
             options: options.clone(),
+            last_spans: Duration::ZERO,
             opened: monotonic_now(),
             opened_unix: unix_now(),
             checked: Instant::now(),
@@ -198,6 +201,11 @@ impl Recorder {
     /// Where finished spans go, so that windows that close later know them.
     pub fn keeping(&self) -> Arc<Mutex<Keeping>> {
         Arc::clone(&self.keeping)
+    }
+
+    /// From now on a window that closes waits so long for the spans that ended in it last, and are told a little later.
+    pub fn wait_for_last_spans(&mut self, patience: Duration) {
+        self.last_spans = patience;
     }
 
     /// Adds a process, with all its threads and those to come.
@@ -217,7 +225,7 @@ impl Recorder {
     pub fn restart_window(&mut self) {
         let mut events = Vec::new();
         self.opened = self.capture.close_window(&mut |event| events.push(event));
-        self.opened_unix = unix_now();
+        self.opened_unix = unix_at(self.opened);
         self.renderer.restart(self.opened_unix);
         self.take(events);
         self.stacks_truncated = 0;
@@ -250,14 +258,15 @@ impl Recorder {
     pub fn close_window(&mut self) -> Window {
         let mut events = Vec::new();
         let now = self.capture.close_window(&mut |event| events.push(event));
-        let now_unix = unix_now();
+        let now_unix = unix_at(now);
         self.take(events);
         self.add_silent_threads(now);
+        let next = self.wait();
         let length = now.saturating_sub(self.opened);
         let period = 1_000_000_000 / u64::from(self.options.hz.max(1));
         let rendered = {
             let mut keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-            self.renderer.render(&self.fold, &self.programs, period, &mut keeping)
+            self.renderer.render(&self.fold, &self.programs, period, now_unix, &mut keeping)
         };
         let mut profile = rendered.profile;
         profile.start_unix_nanoseconds = self.opened_unix;
@@ -286,7 +295,22 @@ impl Recorder {
         for process in self.programs.forget_ended() {
             self.capture.remove_target(process);
         }
+        self.take(next);
         Window { profile, summary }
+    }
+
+    /// Waits for the window's last spans; what happens meanwhile is the next window's.
+    fn wait(&mut self) -> Vec<Event> {
+        let mut next = Vec::new();
+        let end = Instant::now() + self.last_spans;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return next;
+            }
+            self.capture.wait(left);
+            self.capture.drain(&mut |event| next.push(event));
+        }
     }
 
     fn take(&mut self, events: Vec<Event>) {
@@ -464,6 +488,11 @@ impl Recorder {
             self.fold.add(waited, &self.programs);
         }
     }
+}
+
+/// A time of the kernel's clock, in nanoseconds since 1970: what is read a moment later is not what was.
+fn unix_at(monotonic: u64) -> u64 {
+    unix_now().saturating_sub(monotonic_now().saturating_sub(monotonic))
 }
 
 fn unix_now() -> u64 {

@@ -15,7 +15,7 @@ use super::interrupt::Interrupt;
 use super::links::LinkArguments;
 use super::metrics::{MetricsArguments, MetricsPush};
 use super::progress::ProgressLine;
-use super::receiving::Receiving;
+use super::receiving::{LAST_SPANS, Receiving};
 use super::record::{install_interrupt, require_match};
 use super::selection::{CaptureArguments, Selection};
 use super::session::{Ended, Go, Session};
@@ -41,10 +41,11 @@ pub(super) struct AttachArguments {
     /// Wait for a first process where none matches --name or --cgroup yet
     #[arg(long)]
     wait: bool,
-    /// Take profiles from processes that embed spanprof, on this unix socket
+    /// Take profiles and finished spans from processes that embed spanprof, on this unix socket
     ///
-    /// They are sent on like one's own, so that services need neither the server's address nor its credentials. Alone it
-    /// needs no privilege and no selection. Only processes of the same user and of root are let in.
+    /// Profiles are sent on like one's own, so that services need neither the server's address nor its credentials; for that
+    /// alone no privilege and no selection are needed. Finished spans say how long the messages of the selected processes
+    /// took, as with --otlp-listen. Only processes of the same user and of root are let in.
     #[arg(long, value_name = "PATH")]
     receive: Option<PathBuf>,
     #[command(flatten)]
@@ -112,10 +113,11 @@ pub(super) fn run(arguments: &AttachArguments) -> Outcome {
     };
     let push = arguments.metrics.start(Arc::clone(&metrics))?;
     let mut course = Course::new(shippers, arguments.destinations.page().map(|_| health), metrics);
-    let receiving = arguments.receive.as_deref().map(Receiving::start).transpose()?;
+    let receive =
+        |keeping| arguments.receive.as_deref().map(|path| Receiving::start(path, true, keeping)).transpose();
     let interrupt = install_interrupt()?;
     let Some((selector, may_wait)) = capture else {
-        if let Some(receiving) = receiving {
+        if let Some(receiving) = receive(None)? {
             receive_only(receiving, &mut course, push.as_ref(), interrupt, &mut line);
         }
         if let Some(push) = push {
@@ -130,7 +132,11 @@ pub(super) fn run(arguments: &AttachArguments) -> Outcome {
         false => arguments.capture.options_for(&selector),
     };
     options.spans.normal = arguments.keep_normal;
-    let recorder = Recorder::start(&options)?;
+    let mut recorder = Recorder::start(&options)?;
+    let receiving = receive(Some(recorder.keeping()))?;
+    if receiving.is_some() {
+        recorder.wait_for_last_spans(LAST_SPANS);
+    }
     let spans = arguments.finished_spans.start(recorder.keeping())?;
     if let Some(spans) = &spans {
         line.print(&format!("taking finished spans by OTLP on {}", spans.address()));
@@ -206,7 +212,7 @@ fn capture_windows(
                 text.push_str(&format!(" · {}", receiving.in_words()));
             }
             if let Some(spans) = &mut intakes.spans {
-                spans.tell(course, line);
+                course.tell(spans.problems(), line);
             }
             if let Some(push) = push {
                 push.tell(course, line);

@@ -1,4 +1,4 @@
-//! `attach --otlp-listen`: finished spans, which say what was slow or failed, and go on to where they went before.
+//! `--otlp-listen`: finished spans, which say what was slow or failed, and go on to where they went before.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -8,9 +8,9 @@ use clap::Args;
 use spanprof_exporter::delivery::Credentials;
 use spanprof_exporter::otlp::TraceForwarder;
 
-use super::course::Course;
 use super::exit::{Exit, Failure};
 use super::progress::ProgressLine;
+use super::receiving::Problems;
 use super::units::{count, counted};
 use crate::metrics::SpanCounts;
 use crate::spans::Keeping;
@@ -98,8 +98,8 @@ impl SpanIntake {
         SpanCounts { intake: self.intake.counts(), losses: self.intake.losses() }
     }
 
-    /// Says what went wrong since the last call.
-    pub(super) fn tell(&mut self, course: &mut Course, line: &mut ProgressLine) {
+    /// What went wrong since the last call.
+    pub(super) fn problems(&mut self) -> Problems {
         let now = self.intake.counts();
         let mut problems = Vec::new();
         let requests = |number| counted(number, "request", "requests");
@@ -127,7 +127,7 @@ impl SpanIntake {
             }
             self.told.forward = now;
         }
-        course.tell(problems, line);
+        problems
     }
 
     /// Ends, and says what it did.

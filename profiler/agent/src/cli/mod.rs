@@ -14,6 +14,7 @@ mod diff;
 mod doctor;
 mod exit;
 mod finished_spans;
+mod intakes;
 mod interrupt;
 mod links;
 mod metrics;

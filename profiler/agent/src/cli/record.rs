@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::Outcome;
 use super::exit::{Exit, Failure};
+use super::intakes::{IntakeArguments, Intakes};
 use super::interrupt::Interrupt;
 use super::output::write_recording;
 use super::progress::ProgressLine;
@@ -42,6 +43,8 @@ pub(super) struct RecordArguments {
     #[arg(long, value_name = "N", value_parser = parse_seconds)]
     seconds: Option<Duration>,
     #[command(flatten)]
+    intakes: IntakeArguments,
+    #[command(flatten)]
     capture: CaptureArguments,
     /// Where the files are written
     #[arg(long, value_name = "DIR", default_value = "./spanprof-out")]
@@ -57,7 +60,10 @@ Examples:
   spanprof record --cgroup system.slice/orders.service
       Ten seconds of a systemd service with all its processes.
   spanprof record -- ./consumer --topic orders
-      A program from its first instruction to its end.";
+      A program from its first instruction to its end.
+  SPANPROF_LOCAL_AGENT=/run/user/1000/spanprof.sock \\
+      spanprof record --receive /run/user/1000/spanprof.sock -- ./consumer --topic orders
+      The same; the program embeds spanprof and tells how long each of its messages took.";
 
 pub(super) fn run(arguments: &RecordArguments) -> Outcome {
     if arguments.command.is_empty() && arguments.selection.is_empty() {
@@ -107,7 +113,8 @@ fn record_selected(arguments: &RecordArguments, interrupt: Interrupt) -> Outcome
     arguments.capture.check_machine()?;
 
     let mut line = ProgressLine::new();
-    let recorder = Recorder::start(&arguments.capture.options_for(&selector))?;
+    let mut recorder = Recorder::start(&arguments.capture.options_for(&selector))?;
+    let mut intakes = Intakes::start(&arguments.intakes, &mut recorder, &mut line)?;
     let watch = Watch::new(ProcFs::host(), selector);
     let mut session = Session::begin(recorder, watch, &mut line)?;
     let duration = arguments.seconds.unwrap_or(DEFAULT_DURATION);
@@ -115,11 +122,14 @@ fn record_selected(arguments: &RecordArguments, interrupt: Interrupt) -> Outcome
     line.begin(&format!("recording {processes} for {} s", duration.as_secs_f64()));
     let begin = Instant::now();
     let ended = session.run(Some(begin + duration), interrupt, &mut line, |progress, line| {
+        intakes.tell(line);
         line.update(&in_progress(begin.elapsed(), Some(duration), progress));
         Go::On
     })?;
     tell_end(ended, begin.elapsed(), &mut line);
-    write_and_tell(&arguments.out, session.close_window(), &mut line)?;
+    let window = session.close_window();
+    intakes.finish(&mut line);
+    write_and_tell(&arguments.out, window, &mut line)?;
     Ok(Exit::Done)
 }
 
@@ -127,7 +137,8 @@ fn record_command(arguments: &RecordArguments, interrupt: Interrupt) -> Outcome 
     arguments.capture.check_machine()?;
     let mut line = ProgressLine::new();
     let mut launched = Launched::hold(&arguments.command).map_err(launch_failure)?;
-    let recorder = Recorder::start(&arguments.capture.options())?;
+    let mut recorder = Recorder::start(&arguments.capture.options())?;
+    let mut intakes = Intakes::start(&arguments.intakes, &mut recorder, &mut line)?;
     let watch = Watch::new(ProcFs::host(), Selector::new().pid(launched.pid()));
     let mut session = Session::begin(recorder, watch, &mut line)?;
     launched.release().map_err(launch_failure)?;
@@ -135,6 +146,7 @@ fn record_command(arguments: &RecordArguments, interrupt: Interrupt) -> Outcome 
     let begin = Instant::now();
     let deadline = arguments.seconds.map(|duration| begin + duration);
     let ended = session.run(deadline, interrupt, &mut line, |progress, line| {
+        intakes.tell(line);
         line.update(&in_progress(begin.elapsed(), arguments.seconds, progress));
         match launched.poll() {
             Some(_) => Go::Stop,
@@ -148,6 +160,7 @@ fn record_command(arguments: &RecordArguments, interrupt: Interrupt) -> Outcome 
     let window = session.close_window();
     // The kernel's side is taken away before the wait for the command.
     drop(session);
+    intakes.finish(&mut line);
     write_and_tell(&arguments.out, window, &mut line)?;
     if launched.poll().is_none() {
         line.print("the recording is written; waiting for the command to end (Ctrl-C ends the wait)");

@@ -52,6 +52,13 @@ pub struct IndexedSpan {
     pub links: Box<[ActiveSpan]>,
 }
 
+impl IndexedSpan {
+    /// When it ended by the service's clock, in nanoseconds since 1970.
+    pub fn end_unix_ns(&self) -> u64 {
+        self.start_unix_ns.saturating_add(self.wall_ns)
+    }
+}
+
 /// What of the spans that were told is not in the index, by cause; since the index was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SpanLosses {

@@ -15,6 +15,9 @@
 //! Where spans leave their threads, what they ran stays an estimate, and one that is too high for short spans that are known by
 //! being hit alone: the others' time is counted with theirs. Rates that miss few of them have no such error.
 //!
+//! A span may go on on another thread, as where a handler is given to a pool: that costs no time that its class would not show.
+//! What a span took before the capture began is `unknown`, and said to be that.
+//!
 //! Refused: to call the remainder `suspended` always, as then a computing span has idle time by bad luck; and to read each
 //! change of a thread's span in the kernel, which costs every message something.
 
@@ -101,6 +104,8 @@ pub(super) struct Remainder {
     pub(super) process: ProcessId,
     /// `Suspended` or `Unknown`.
     pub(super) kind: SampleKind,
+    /// Whether it is unknown because it was before the capture began.
+    pub(super) is_before_capture: bool,
     /// How much.
     pub(super) nanoseconds: u64,
 }
@@ -138,15 +143,17 @@ impl Balance {
         Balance { began_unix_ns, earlier: HashMap::new(), evidence: HashMap::new() }
     }
 
-    /// Settles the spans of a window that closes. The weights learn the CPU time of those whose is exact.
+    /// Settles the spans of a window that closed then, in nanoseconds since 1970; what ended later is the next one's. The
+    /// weights learn the CPU time of those whose is exact.
     pub(super) fn settle(
         &mut self,
         spans: &HashMap<ActiveSpan, SpanSums>,
         kept: &HashMap<ActiveSpan, Kept>,
         keeping: &Keeping,
+        until_unix_ns: u64,
         weights: &mut Weights,
     ) -> Settled {
-        let finished = self.finished(spans, keeping);
+        let finished = self.finished(spans, keeping, until_unix_ns);
         for open in &finished {
             self.evidence.entry(open.class).or_default().add(open, weights.period());
         }
@@ -154,27 +161,35 @@ impl Balance {
         let mut inexact = Vec::new();
         for open in finished.into_iter().filter(|open| kept.contains_key(&open.span)) {
             settled.told.insert(open.span, open.told);
+            settled.remainders.extend(open.before_capture());
             let evidence = self.evidence.get(&open.class).copied().unwrap_or_default();
             let verdict = evidence.verdict(weights.period());
             if !open.set_exact(verdict, weights) {
+                open.limit(weights);
                 inexact.push((open, verdict));
             }
         }
         // What the others' samples stand for is known only now.
-        settled.remainders =
-            inexact.into_iter().filter_map(|(open, verdict)| open.settle(verdict, weights)).collect();
+        let left = inexact.into_iter().filter_map(|(open, verdict)| open.settle(verdict, weights));
+        settled.remainders.extend(left);
         settled
     }
 
     /// The spans that have ended, in a stable order; of the others is noted what was seen.
-    fn finished<'a>(&mut self, spans: &'a HashMap<ActiveSpan, SpanSums>, keeping: &Keeping) -> Vec<Open<'a>> {
+    fn finished<'a>(
+        &mut self,
+        spans: &'a HashMap<ActiveSpan, SpanSums>,
+        keeping: &Keeping,
+        until_unix_ns: u64,
+    ) -> Vec<Open<'a>> {
         let seen: HashSet<ActiveSpan> = spans.keys().chain(self.earlier.keys()).copied().collect();
         let children = children_time(keeping.index(), &seen, Instant::now());
         let mut unfinished = HashMap::new();
         let mut finished = Vec::new();
         for (span, sums) in spans {
             let before = self.earlier.get(span).copied().unwrap_or(0);
-            match keeping.index().get(span) {
+            let told = keeping.index().get(span);
+            match told.filter(|told| told.end_unix_ns() <= until_unix_ns) {
                 Some(told) => {
                     let children = children.get(span).copied().unwrap_or(0);
                     finished.push(Open::new(*span, sums, told, children, before, self.began_unix_ns));
@@ -198,10 +213,10 @@ struct Open<'a> {
     class: ClassId,
     told: Told,
     sums: &'a SpanSums,
-    /// Its wall time without its children's and what earlier windows saw.
+    /// Its wall time without its children's, what was before the capture and what earlier windows saw.
     own: u64,
-    /// Whether the capture was there from its begin.
-    is_whole: bool,
+    /// What was before the capture, in nanoseconds.
+    before_capture: u64,
 }
 
 impl<'a> Open<'a> {
@@ -213,13 +228,15 @@ impl<'a> Open<'a> {
         before: u64,
         began_unix_ns: u64,
     ) -> Open<'a> {
+        let most = told.wall_ns.saturating_sub(children);
+        let before_capture = began_unix_ns.saturating_sub(told.start_unix_ns).min(most);
         Open {
             span,
             class: told.class,
             told: Told { wall: told.wall_ns, children },
             sums,
-            own: told.wall_ns.saturating_sub(children).saturating_sub(before),
-            is_whole: told.start_unix_ns >= began_unix_ns,
+            own: told.wall_ns.saturating_sub(children).saturating_sub(before_capture).saturating_sub(before),
+            before_capture,
         }
     }
 
@@ -229,12 +246,26 @@ impl<'a> Open<'a> {
 
     /// Tells the weights its CPU time, where that is exact.
     fn set_exact(&self, verdict: Verdict, weights: &mut Weights) -> bool {
-        let &[(thread, samples)] = &*self.sums.threads else { return false };
         let cpu = self.own.saturating_sub(self.sums.waited);
         verdict == Verdict::StaysOnThread
-            && self.is_whole
-            && is_by_chance(cpu, samples, weights.period())
-            && weights.set_exact(thread, self.span, cpu, samples)
+            && is_by_chance(cpu, self.sums.samples(), weights.period())
+            && weights.set_exact(&self.sums.threads, self.span, cpu)
+    }
+
+    /// Samples stand for too much where they hit a short span: on one thread it ran no longer than it was and did not wait.
+    fn limit(&self, weights: &mut Weights) {
+        let most = (self.own + self.told.children).saturating_sub(self.sums.waited);
+        if self.sums.threads.len() == 1 && self.sums.estimate(self.span, weights) > most {
+            weights.set_exact(&self.sums.threads, self.span, most);
+        }
+    }
+
+    /// What nobody can have seen, for it was too early.
+    fn before_capture(&self) -> Option<Remainder> {
+        let process = self.sums.threads.first()?.0.process;
+        let nanoseconds = self.before_capture;
+        let (span, kind) = (self.span, SampleKind::Unknown);
+        (nanoseconds > 0).then_some(Remainder { span, process, kind, is_before_capture: true, nanoseconds })
     }
 
     fn settle(&self, verdict: Verdict, weights: &Weights) -> Option<Remainder> {
@@ -242,10 +273,10 @@ impl<'a> Open<'a> {
         let seen = self.sums.waited + self.sums.estimate(self.span, weights);
         let nanoseconds = self.own.checked_sub(seen).filter(|left| *left > 0)?;
         let kind = match verdict {
-            Verdict::LeavesThread if self.is_whole => SampleKind::Suspended,
+            Verdict::LeavesThread => SampleKind::Suspended,
             _ => SampleKind::Unknown,
         };
-        Some(Remainder { span: self.span, process, kind, nanoseconds })
+        Some(Remainder { span: self.span, process, kind, is_before_capture: false, nanoseconds })
     }
 }
 
@@ -274,7 +305,7 @@ struct Evidence {
 impl Evidence {
     fn add(&mut self, open: &Open<'_>, period: u64) {
         let is_seen_anyway = open.sums.waited > 0 || open.own >= SURELY_HIT * period;
-        if !open.is_whole || !is_seen_anyway {
+        if open.before_capture > 0 || !is_seen_anyway {
             return;
         }
         self.own = self.own.saturating_add(open.own);

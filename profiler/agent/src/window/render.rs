@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use spanprof_exporter::analysis::BEFORE_CAPTURE;
 use spanprof_exporter::idle::{BLOCKED_BEFORE_CAPTURE, WAITING_WITHOUT_SPAN};
 use spanprof_exporter::{
     Label, LabelSetId, Location, LocationId, Module, ModuleId as ProfileModuleId, Profile, SampleKey,
@@ -73,19 +74,20 @@ impl Renderer {
     }
 
     /// Renders what `fold` holds; `keeping` decides which spans keep their ids. `period` is the sampling period in
-    /// nanoseconds.
+    /// nanoseconds, `until_unix_ns` the window's end in nanoseconds since 1970.
     pub fn render(
         &mut self,
         fold: &Fold,
         programs: &Programs,
         period: u64,
+        until_unix_ns: u64,
         keeping: &mut Keeping,
     ) -> Rendered {
         let mut weights = Weights::new(fold, period);
         let spans = balance::sums_by_span(fold, &weights);
         let seen = seen_spans(fold, programs, &spans, period, keeping);
         let kept = keeping.choose(&seen, Duration::from_nanos(period), Instant::now());
-        let settled = self.balance.settle(&spans, &kept, keeping, &mut weights);
+        let settled = self.balance.settle(&spans, &kept, keeping, until_unix_ns, &mut weights);
         let in_batches = in_batches(keeping.index(), kept.keys().copied(), Instant::now());
         let chains = chains(fold, &kept);
         let mut writer = Writer {
@@ -274,7 +276,11 @@ impl Writer<'_> {
 
     fn write_remainder(&mut self, remainder: &Remainder) {
         let labels = self.labels_of(remainder.process, None, Some(remainder.span), None);
-        let note = if remainder.kind == SampleKind::Suspended { ON_NO_THREAD } else { NOT_SEEN };
+        let note = match remainder.kind {
+            SampleKind::Suspended => ON_NO_THREAD,
+            _ if remainder.is_before_capture => BEFORE_CAPTURE,
+            _ => NOT_SEEN,
+        };
         let stack = self.note_stack(note);
         self.profile.add(SampleKey { stack, labels, kind: remainder.kind }, remainder.nanoseconds, 1);
     }

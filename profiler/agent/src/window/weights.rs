@@ -45,17 +45,42 @@ impl Weights {
         self.period
     }
 
-    /// A span on a thread ran exactly so long, and was hit by so many samples. Whether the thread ran that long at all;
-    /// where it did not, nothing changes.
-    pub(super) fn set_exact(&mut self, thread: ThreadKey, span: ActiveSpan, cpu: u64, samples: u64) -> bool {
-        let Some(rest) = self.pools.get_mut(&(thread, None)) else { return false };
-        if cpu > rest.cpu || samples > rest.samples {
-            return false;
+    /// A span ran exactly so long on its threads, each of which was hit by so many samples; what each had is told by these.
+    /// Whether the threads ran that long at all; where they did not, nothing changes.
+    pub(super) fn set_exact(&mut self, threads: &[(ThreadKey, u64)], span: ActiveSpan, cpu: u64) -> bool {
+        let parts = self.parts(threads, cpu);
+        let left = parts.iter().map(|(thread, part)| {
+            let rest = self.pools.get(&(*thread, None))?;
+            let (cpu, samples) = (rest.cpu.checked_sub(part.cpu)?, rest.samples.checked_sub(part.samples)?);
+            Some(Pool { cpu, samples })
+        });
+        let Some(left) = left.collect::<Option<Vec<Pool>>>() else { return false };
+        for ((thread, part), left) in parts.into_iter().zip(left) {
+            self.pools.insert((thread, None), left);
+            self.pools.insert((thread, Some(span)), part);
+            self.exact.insert((thread, Some(span)));
         }
-        *rest = Pool { cpu: rest.cpu - cpu, samples: rest.samples - samples };
-        self.pools.insert((thread, Some(span)), Pool { cpu, samples });
-        self.exact.insert((thread, Some(span)));
         true
+    }
+
+    /// CPU time over threads, by their samples; where none was hit, all of it is that thread's which ran the longest.
+    fn parts(&self, threads: &[(ThreadKey, u64)], cpu: u64) -> Vec<(ThreadKey, Pool)> {
+        let all: u64 = threads.iter().map(|(_, samples)| samples).sum();
+        let ran = |thread: ThreadKey| self.pools.get(&(thread, None)).map_or(0, |pool| pool.cpu);
+        let longest = threads.iter().max_by_key(|(thread, _)| (ran(*thread), *thread));
+        let (mut before, mut given) = (0, 0);
+        let part = |&(thread, samples): &(ThreadKey, u64)| {
+            before += samples;
+            let until = match all {
+                0 if longest.is_some_and(|(longest, _)| *longest == thread) => given + cpu,
+                0 => given,
+                _ => (u128::from(cpu) * u128::from(before) / u128::from(all)) as u64,
+            };
+            let part = Pool { cpu: until - given, samples };
+            given = until;
+            (thread, part)
+        };
+        threads.iter().map(part).collect()
     }
 
     fn owner(&self, thread: ThreadKey, span: Option<ActiveSpan>) -> Owner {
@@ -149,7 +174,7 @@ mod tests {
     #[test]
     fn an_exact_span_has_its_own_and_the_rest_share_the_rest() {
         let mut weights = Weights::new(&fold(), 10);
-        assert!(weights.set_exact(THREAD, span(1).unwrap(), 101, 2));
+        assert!(weights.set_exact(&[(THREAD, 2)], span(1).unwrap(), 101));
         let mut shares = weights.shares();
         assert_eq!([1, 1].map(|n| shares.take(THREAD, span(1), n)).iter().sum::<u64>(), 101);
         assert_eq!(shares.take(THREAD, None, 5), 899);
@@ -159,7 +184,7 @@ mod tests {
     #[test]
     fn an_exact_span_that_no_sample_hit_is_told_apart() {
         let mut weights = Weights::new(&fold(), 10);
-        assert!(weights.set_exact(THREAD, span(3).unwrap(), 40, 0));
+        assert!(weights.set_exact(&[(THREAD, 0)], span(3).unwrap(), 40));
         assert_eq!(weights.unsampled(), [(THREAD, span(3), 40)]);
         assert_eq!(weights.estimate(THREAD, None, 7), 960);
     }
@@ -167,14 +192,34 @@ mod tests {
     #[test]
     fn no_span_ran_longer_than_its_thread() {
         let mut weights = Weights::new(&fold(), 10);
-        assert!(!weights.set_exact(THREAD, span(1).unwrap(), 1_001, 2));
+        assert!(!weights.set_exact(&[(THREAD, 2)], span(1).unwrap(), 1_001));
         assert_eq!(weights.estimate(THREAD, span(1), 7), 1_000);
+    }
+
+    #[test]
+    fn threads_share_an_exact_span_s_time_by_their_samples() {
+        let other = ThreadKey { process: 1, thread: 3 };
+        let mut fold = fold();
+        fold.threads.insert(other, ThreadSums { cpu: 500, ..ThreadSums::default() });
+        let key = FoldKey { thread: other, stack: None, span: span(1) };
+        fold.sums.insert(key, Sums { samples: 1, ..Sums::default() });
+        let mut weights = Weights::new(&fold, 10);
+        let threads = [(THREAD, 2), (other, 1)];
+        assert!(!weights.set_exact(&threads, span(1).unwrap(), 1_501), "the other never ran 501");
+        assert!(weights.set_exact(&threads, span(1).unwrap(), 100));
+        let times = threads.map(|(thread, samples)| weights.estimate(thread, span(1), samples));
+        assert_eq!(times, [66, 34]);
+        assert_eq!(weights.estimate(THREAD, None, 5), 934);
+        // Who was never hit: the one that ran the longest had it.
+        assert!(weights.set_exact(&[(other, 0), (THREAD, 0)], span(2).unwrap(), 7));
+        assert!(weights.unsampled().contains(&(THREAD, span(2), 7)));
+        assert_eq!(weights.estimate(other, span(2), 0), 0);
     }
 
     #[test]
     fn an_exact_span_without_time_gets_none() {
         let mut weights = Weights::new(&fold(), 10);
-        assert!(weights.set_exact(THREAD, span(1).unwrap(), 0, 2));
+        assert!(weights.set_exact(&[(THREAD, 2)], span(1).unwrap(), 0));
         assert_eq!(weights.shares().take(THREAD, span(1), 2), 0);
     }
 

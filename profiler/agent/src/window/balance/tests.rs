@@ -19,13 +19,15 @@ struct Window {
     fold: Fold,
     keeping: Keeping,
     spans: Vec<ActiveSpan>,
+    /// When it closes.
+    until: u64,
 }
 
 impl Window {
     fn new() -> Window {
         let options = KeepingOptions { threshold: Some(Duration::ZERO), ..KeepingOptions::default() };
         let keeping = Keeping::new(options, IndexLimits::default(), Instant::now());
-        Window { fold: Fold::default(), keeping, spans: Vec::new() }
+        Window { fold: Fold::default(), keeping, spans: Vec::new(), until: u64::MAX }
     }
 
     /// A span on the thread: its waits and samples, and its CPU time in truth.
@@ -69,7 +71,7 @@ impl Window {
             .collect();
         let kept = self.keeping.choose(&seen, Duration::from_nanos(PERIOD), Instant::now());
         assert_eq!(kept.len(), self.spans.len());
-        let mut settled = balance.settle(&sums, &kept, &self.keeping, &mut weights);
+        let mut settled = balance.settle(&sums, &kept, &self.keeping, self.until, &mut weights);
         settled.remainders.sort_by_key(|remainder| remainder.span);
         let exact = self.spans.iter().map(|span| {
             let samples = sums[span].samples();
@@ -117,8 +119,13 @@ fn a_single_span_proves_nothing() {
     window.saw(id(1), 30 * MILLISECOND, 0, 0);
     window.told(id(1), 1_000, 55 * MILLISECOND);
     let (settled, _) = window.settle(&mut Balance::new(1_000));
-    let unknown =
-        Remainder { span: id(1), process: 1, kind: SampleKind::Unknown, nanoseconds: 25 * MILLISECOND };
+    let unknown = Remainder {
+        span: id(1),
+        process: 1,
+        kind: SampleKind::Unknown,
+        is_before_capture: false,
+        nanoseconds: 25 * MILLISECOND,
+    };
     assert_eq!(settled.remainders, [unknown]);
 }
 
@@ -135,15 +142,44 @@ fn who_contradicts_its_class_stays_unknown() {
 }
 
 #[test]
-fn what_began_before_the_capture_is_unknown_and_proves_nothing() {
+fn what_was_before_the_capture_is_unknown_and_proves_nothing() {
     let mut window = Window::new();
     computing(&mut window, 0);
     window.saw(id(999), 30 * MILLISECOND, 0, 0);
-    window.told(id(999), 10, 3_000_000 * MILLISECOND);
-    let (settled, exact) = window.settle(&mut Balance::new(1_000));
-    let left: Vec<_> = settled.remainders.iter().map(|left| (left.span, left.kind)).collect();
-    assert_eq!(left, [(id(999), SampleKind::Unknown)]);
-    assert_eq!(exact[0], 25 * MILLISECOND);
+    window.told(id(999), 0, 3_000_000 * MILLISECOND);
+    // One that was recorded in its second half, and in that half computed as its class does.
+    window.saw(id(998), 30 * MILLISECOND, 2, 25 * MILLISECOND);
+    let began = 55 * MILLISECOND;
+    for number in 1..=200 {
+        window.told(id(number), began, 55 * MILLISECOND);
+    }
+    window.told(id(998), 0, 110 * MILLISECOND);
+    let (settled, exact) = window.settle(&mut Balance::new(began));
+    let left: Vec<_> = settled
+        .remainders
+        .iter()
+        .map(|left| (left.span, left.kind, left.is_before_capture, left.nanoseconds / MILLISECOND))
+        .collect();
+    let unknown = SampleKind::Unknown;
+    let expected =
+        [(id(998), unknown, true, 55), (id(999), unknown, true, 55), (id(999), unknown, false, 2_999_915)];
+    assert_eq!(left, expected);
+    assert_eq!((exact[0], exact[201]), (25 * MILLISECOND, 25 * MILLISECOND));
+}
+
+#[test]
+fn what_ends_after_the_window_is_the_next_one_s() {
+    let mut balance = Balance::new(1_000);
+    let mut first = Window { until: 500 * MILLISECOND, ..Window::new() };
+    first.saw(id(1), 300 * MILLISECOND, 0, 0);
+    first.told(id(1), 1_000, 600 * MILLISECOND);
+    let (settled, _) = first.settle(&mut balance);
+    assert!(settled.remainders.is_empty() && settled.told.is_empty());
+    let mut second = Window::new();
+    second.saw(id(1), 300 * MILLISECOND, 0, 0);
+    second.told(id(1), 1_000, 600 * MILLISECOND);
+    let (settled, _) = second.settle(&mut balance);
+    assert!(settled.remainders.is_empty() && settled.told.contains_key(&id(1)));
 }
 
 #[test]
@@ -159,16 +195,24 @@ fn what_earlier_windows_saw_is_not_missing() {
 }
 
 #[test]
-fn a_span_on_two_threads_has_no_exact_time() {
+fn a_span_that_goes_on_on_another_thread_is_as_exact_as_its_class() {
     let mut window = Window::new();
     computing(&mut window, 0);
     let other = FoldKey { thread: ThreadKey { thread: 3, ..THREAD }, stack: None, span: Some(id(7)) };
     window.fold.sums.insert(other, Sums { off_cpu: MILLISECOND, ..Sums::default() });
-    window.told(id(7), 1_000, 60 * MILLISECOND);
+    window.fold.threads.entry(other.thread).or_default();
+    window.told(id(7), 1_000, 55 * MILLISECOND);
     let (settled, exact) = window.settle(&mut Balance::new(1_000));
-    assert_eq!(exact[5], 25 * MILLISECOND);
-    // Its samples have what the others left of the thread's time: of 60 ms 31 + 25 were seen.
-    let left: Vec<_> =
-        settled.remainders.iter().map(|left| (left.span, left.kind, left.nanoseconds)).collect();
-    assert_eq!(left, [(id(7), SampleKind::Unknown, 4 * MILLISECOND)]);
+    assert_eq!(settled.remainders, []);
+    assert_eq!((exact[5], exact[6]), (25 * MILLISECOND, 24 * MILLISECOND));
+}
+
+#[test]
+fn no_span_ran_longer_than_it_was() {
+    let mut window = Window::new();
+    // Hit by chance, and the only one of its class.
+    window.saw(id(1), 0, 1, 10 * MILLISECOND);
+    window.told(id(1), 1_000, MILLISECOND / 4);
+    let (settled, exact) = window.settle(&mut Balance::new(1_000));
+    assert_eq!((settled.remainders, exact), (vec![], vec![MILLISECOND / 4]));
 }
