@@ -1,7 +1,9 @@
 //! What a message costs under everything: a span of its own, entered at each poll, in a watched task, with the self-profile on.
 //!
 //!     cargo bench -p spanprof --features self-profile --bench message
+//!     cargo bench -p spanprof --features self-profile,opentelemetry-sdk,finished-spans --bench message
 //!
+//! The second also tells each span's end to an agent on this machine, by the span processor, which is there in all rounds.
 //! A thousand tasks take turns, so that none finds its memory in the nearest cache. Rounds with the agent and without it
 //! take turns too, in one process; the table tells the CPU time of the thread that polls, and of the agent's own threads.
 
@@ -85,16 +87,36 @@ struct Cost {
     other_threads: f64,
 }
 
-fn round(with_agent: bool) -> Cost {
+/// What is on in a round.
+#[derive(Clone, Copy, PartialEq)]
+enum On {
+    Nothing,
+    SelfProfile,
+    #[cfg(feature = "finished-spans")]
+    FinishedSpansToo,
+}
+
+/// An agent's socket that takes spans and looks at none.
+#[cfg(feature = "finished-spans")]
+fn receiver(folder: &std::path::Path) -> spanprof_exporter::local::LocalReceiver {
+    let wanted = spanprof_exporter::local::Wanted { profiles: false, spans: Some(Box::new(|_| true)) };
+    spanprof_exporter::local::LocalReceiver::bind_for(folder.join("agent.sock"), wanted).expect("a free path")
+}
+
+fn round(on: On) -> Cost {
     let folder = tempfile::tempdir().expect("a folder");
-    let agent = with_agent.then(|| {
-        spanprof::Agent::builder()
-            .service_name("message")
-            .directory(folder.path())
-            .start()
-            .expect("it starts")
+    #[cfg(feature = "finished-spans")]
+    let _receiver = receiver(folder.path());
+    let agent = (on != On::Nothing).then(|| {
+        let builder = spanprof::Agent::builder().service_name("message").directory(folder.path());
+        #[cfg(feature = "finished-spans")]
+        let builder = match on {
+            On::FinishedSpansToo => builder.local_agent(folder.path().join("agent.sock")),
+            _ => builder,
+        };
+        builder.start().expect("it starts")
     });
-    spanprof::await_points::set_recording(with_agent);
+    spanprof::await_points::set_recording(agent.is_some());
     let connections: Vec<_> = (0..TASKS).map(|_| Arc::default()).collect();
     let mut tasks: Vec<_> = connections
         .iter()
@@ -124,6 +146,10 @@ fn round(with_agent: bool) -> Cost {
     (0..TURNS).for_each(|_| turn());
     let after = read();
     let messages = (MESSAGES.load(Ordering::Relaxed) - messages) as f64;
+    #[cfg(feature = "finished-spans")]
+    if on == On::FinishedSpansToo {
+        eprintln!("{:?}", agent.as_ref().map(spanprof::Agent::finished_spans));
+    }
     drop(agent);
     let (own, all) = ((after.0 - before.0) as f64, (after.1 - before.1) as f64);
     Cost { this_thread: own / messages, other_threads: (all - own) / messages }
@@ -138,11 +164,14 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
+    let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder();
+    #[cfg(feature = "opentelemetry-sdk")]
+    let provider = provider.with_span_processor(spanprof::ProfileProcessor::new());
+    let provider = provider.build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("message"));
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer))
         .expect("the first one");
-    let rounds: Vec<_> = (0..ROUNDS).map(|_| (round(false), round(true))).collect();
+    let rounds: Vec<_> = (0..ROUNDS).map(|_| (round(On::Nothing), round(On::SelfProfile))).collect();
     let of_rounds =
         |of: fn(&Cost, &Cost) -> f64| median(rounds.iter().map(|(bare, all)| of(bare, all)).collect());
     println!("nanoseconds of CPU time per message, medians of {ROUNDS} rounds of {} messages", TASKS * TURNS);
@@ -150,4 +179,13 @@ fn main() {
     println!("everything on {:8.0}", of_rounds(|_, all| all.this_thread));
     println!("difference    {:8.0}", of_rounds(|bare, all| all.this_thread - bare.this_thread));
     println!("agent's own   {:8.0}", of_rounds(|bare, all| all.other_threads - bare.other_threads));
+    #[cfg(feature = "finished-spans")]
+    {
+        let rounds: Vec<_> =
+            (0..ROUNDS).map(|_| (round(On::SelfProfile), round(On::FinishedSpansToo))).collect();
+        let of_rounds =
+            |of: fn(&Cost, &Cost) -> f64| median(rounds.iter().map(|(bare, all)| of(bare, all)).collect());
+        println!("finished spans {:7.0}", of_rounds(|bare, all| all.this_thread - bare.this_thread));
+        println!("their sending {:8.0}", of_rounds(|bare, all| all.other_threads - bare.other_threads));
+    }
 }

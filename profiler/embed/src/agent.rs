@@ -23,6 +23,8 @@ pub struct Agent {
     notes: Vec<String>,
     #[cfg(feature = "self-profile")]
     profile: Option<crate::self_profile::Running>,
+    #[cfg(feature = "finished-spans")]
+    _finished_spans: Option<crate::finished_spans::Running>,
 }
 
 impl Agent {
@@ -42,6 +44,12 @@ impl Agent {
     /// the start. Mostly empty.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// What became of finished spans so far, in this process.
+    #[cfg(feature = "finished-spans")]
+    pub fn finished_spans(&self) -> crate::FinishedSpans {
+        crate::finished_spans::counts()
     }
 
     /// The self-profile, if it runs.
@@ -84,7 +92,7 @@ impl AgentBuilder {
     }
 
     /// Starts: publishes the process context, follows the application's spans and, where a destination is set, profiles
-    /// the process.
+    /// the process and tells its finished spans.
     ///
     /// Call it once, early. Spans that are active already are published from their next enter on. A second call publishes
     /// the process context anew.
@@ -101,12 +109,20 @@ impl AgentBuilder {
             notes,
             #[cfg(feature = "self-profile")]
             profile: None,
+            #[cfg(feature = "finished-spans")]
+            _finished_spans: None,
         };
         if settings.enabled() {
             let own_id = resource::own_instance_id();
             let resource =
                 resource::compose(self.service_name, self.resource, &own_id, environment, &mut agent.notes);
             publish(&resource, &own_id, &mut agent.notes);
+            #[cfg(feature = "finished-spans")]
+            if let Some(socket) = &settings.local_agent {
+                let service = resource::service_name(&resource);
+                agent._finished_spans =
+                    crate::finished_spans::Running::start(socket, service, &mut agent.notes);
+            }
             #[cfg(feature = "self-profile")]
             if let Some(options) = settings.self_profile() {
                 agent.profile = crate::self_profile::Running::start(options, resource, &mut agent.notes);
@@ -120,6 +136,17 @@ impl AgentBuilder {
             let _ = writeln!(std::io::stderr(), "spanprof: {note}");
         }
         Ok(agent)
+    }
+}
+
+#[cfg(any(feature = "self-profile", feature = "finished-spans"))]
+impl AgentBuilder {
+    /// Hand over to a local `spanprof attach --receive PATH`: finished spans with the feature `finished-spans`, and with
+    /// `self-profile` profiles of this process, which it ships.
+    #[must_use]
+    pub fn local_agent(mut self, socket: impl Into<std::path::PathBuf>) -> Self {
+        self.settings.local_agent = Some(socket.into());
+        self
     }
 }
 
@@ -144,13 +171,6 @@ impl AgentBuilder {
     #[must_use]
     pub fn directory(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
         self.settings.directory = Some(directory.into());
-        self
-    }
-
-    /// Profile this process and hand the profiles to a local `spanprof attach --receive PATH`, which ships them.
-    #[must_use]
-    pub fn local_agent(mut self, socket: impl Into<std::path::PathBuf>) -> Self {
-        self.settings.local_agent = Some(socket.into());
         self
     }
 

@@ -40,6 +40,7 @@
 //! | is on neither | [`enter`] and [`enter_with_attributes`] |
 //! | hands work to threads of its own, a pool, or `spawn_blocking` | [`carry()`] takes the span along |
 //! | can have `spanprof attach` beside it | publish only: from outside, every thread is seen exactly, kernel included |
+//! | … and is to tell how long each message took, without a collector | feature `finished-spans`, with `ProfileProcessor` or the `layer`, and `SPANPROF_LOCAL_AGENT`: the agent then keeps exactly the slow ones, and says where all of their time went |
 //! | runs where nothing may run beside it, or without privileges | feature `self-profile` and a destination: the same kinds of time from inside, with a few limits (the module `self_profile` tells them) |
 //! | is asynchronous, and slow while no thread has the task | feature `await-points` (part of `self-profile`): `watch` at the handlers' root |
 //!
@@ -63,6 +64,12 @@
 //! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | who the service is, as for its traces |
 //! | `SPANPROF_ENABLED` | `false`: the agent does nothing |
 //!
+//! With the feature `finished-spans`, and `spanprof attach --pid … --receive PATH` or `spanprof record … --receive PATH`:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `SPANPROF_LOCAL_AGENT` | tell finished spans to the agent at this socket |
+//!
 //! With the feature `self-profile`, where any destination turns the profile of this process on:
 //!
 //! | variable | meaning |
@@ -71,7 +78,7 @@
 //! | `SPANPROF_OTLP_PROFILES` | send OTLP profiles to this collector |
 //! | `SPANPROF_DIRECTORY` | keep pprof files in this folder |
 //! | `SPANPROF_LOCAL_AGENT` | hand over to the `spanprof attach --receive` at this socket |
-//! | `SPANPROF_SELF_PROFILE` | `false`: publish only |
+//! | `SPANPROF_SELF_PROFILE` | `false`: publish, and tell finished spans, only |
 //! | `SPANPROF_HZ` | samples per second of CPU time, 1 to 1000; 99 unless set |
 //! | `SPANPROF_OFF_CPU` | `false`: blocked threads aren't visited |
 //! | `SPANPROF_WINDOW_SECONDS` | how much time one profile covers; 10 unless set |
@@ -94,6 +101,8 @@ pub mod await_points;
 mod carry;
 #[cfg(feature = "await-points")]
 mod clock;
+#[cfg(feature = "finished-spans")]
+mod finished_spans;
 #[doc = include_str!("../docs/how-it-can-hurt.md")]
 pub mod how_it_can_hurt {}
 #[cfg(any(feature = "opentelemetry-sdk", feature = "tracing"))]
@@ -118,6 +127,8 @@ pub use agent::{Agent, AgentBuilder};
 #[cfg(feature = "await-points")]
 pub use await_points::{Watch, WatchExt, watch};
 pub use carry::{Carried, CarriedGuard, carry};
+#[cfg(feature = "finished-spans")]
+pub use finished_spans::FinishedSpans;
 #[cfg(feature = "opentelemetry")]
 pub use observer::with_attributes;
 #[cfg(feature = "opentelemetry-sdk")]

@@ -12,6 +12,8 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
+#[cfg(feature = "finished-spans")]
+use crate::finished_spans;
 use crate::messaging::Messaging;
 use crate::{observer, span_attributes};
 
@@ -43,6 +45,14 @@ const PROFILE_ID: &str = "pyroscope.profile.id";
 /// `messaging.operation.name`, as far as the span or one around it was **started** with them; `tracing-opentelemetry`
 /// starts spans with their fields. A span with a destination of its own takes nothing from the spans around it.
 /// Attributes that are set later are not seen, nor are those of spans that sampling dropped.
+///
+/// # What the agent on this machine gets
+///
+/// With the feature `finished-spans`, and where `SPANPROF_LOCAL_AGENT` names the socket of a `spanprof attach --receive` that
+/// profiles this service, each span that ends is told there: ids, times, name, kind, links, whether it failed, and what it
+/// says of messaging. So the agent knows how long each message took, and needs no collector for it.
+///
+/// # Cost
 ///
 /// The record is put together once per span, not per poll. It makes a context larger, so attaching one costs more than ids
 /// alone do; `cargo bench -p spanprof --features opentelemetry-sdk,tracing` tells how much.
@@ -86,6 +96,10 @@ impl SpanProcessor for ProfileProcessor {
     }
 
     fn on_end(&self, span: SpanData) {
+        #[cfg(feature = "finished-spans")]
+        if finished_spans::are_wanted() {
+            tell(&span);
+        }
         if observer::is_installed() {
             span_attributes::forget(span.span_context.span_id());
         }
@@ -99,6 +113,48 @@ impl SpanProcessor for ProfileProcessor {
         span_attributes::forget_all(self.number);
         Ok(())
     }
+}
+
+/// Tells the agent on this machine of a span that has ended.
+#[cfg(feature = "finished-spans")]
+fn tell(span: &SpanData) {
+    use finished_spans::write::{Kind, attribute_bytes, is_told, most_bytes, unix_nanoseconds};
+    use opentelemetry::trace::{SpanId, SpanKind, Status};
+
+    let told = || span.attributes.iter().filter(|attribute| is_told(attribute.key.as_str()));
+    let attributes = told().map(|KeyValue { key, value, .. }| match value {
+        Value::String(text) => attribute_bytes(key.as_str(), text.as_str()),
+        _ => attribute_bytes(key.as_str(), "12345678901"),
+    });
+    let most = most_bytes(&span.name, attributes.sum(), span.links.len());
+    let kind = match span.span_kind {
+        SpanKind::Internal => Kind::Internal,
+        SpanKind::Server => Kind::Server,
+        SpanKind::Client => Kind::Client,
+        SpanKind::Producer => Kind::Producer,
+        SpanKind::Consumer => Kind::Consumer,
+    };
+    let ids = |context: &opentelemetry::trace::SpanContext| {
+        (context.trace_id().to_bytes(), context.span_id().to_bytes())
+    };
+    finished_spans::put(most, |writer| {
+        let (trace_id, span_id) = ids(&span.span_context);
+        let parent = Some(span.parent_span_id).filter(|parent| *parent != SpanId::INVALID);
+        writer.ids(trace_id, span_id, parent.map(SpanId::to_bytes));
+        writer.name(&span.name, kind);
+        writer.times(unix_nanoseconds(span.start_time), unix_nanoseconds(span.end_time));
+        for KeyValue { key, value, .. } in told() {
+            match value {
+                Value::String(text) => writer.text(key.as_str(), text.as_str()),
+                Value::I64(number) if *number >= 0 => writer.whole_number(key.as_str(), *number as u64),
+                _ => {}
+            }
+        }
+        writer.links(span.links.iter().map(|link| ids(&link.span_context)));
+        if matches!(span.status, Status::Error { .. }) {
+            writer.failed();
+        }
+    });
 }
 
 /// What the span was started with. The SDK shows it as a copy only, a few hundred nanoseconds once per span.

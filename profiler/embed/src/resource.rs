@@ -54,6 +54,12 @@ pub(crate) fn compose(
     resource
 }
 
+/// The service's name in a resource that was put together.
+#[cfg(feature = "finished-spans")]
+pub(crate) fn service_name(resource: &[(String, String)]) -> &str {
+    resource.iter().find(|(name, _)| name == SERVICE_NAME).map_or("", |(_, value)| value)
+}
+
 /// Parses `name=value,name=value` with percent-encoded values. On error returns the entry that is malformed.
 fn parse_list(text: &str) -> Result<Vec<(String, String)>, &str> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());

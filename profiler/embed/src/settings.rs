@@ -112,7 +112,8 @@ impl Settings {
 
     /// An operator who asks for a profile of a service that was built without it is told so.
     fn without_what_is_not_built(self, notes: &mut Vec<String>) -> Settings {
-        if !cfg!(feature = "self-profile") && self.has_destination() {
+        let is_of_use = self.is_only_for_spans() && cfg!(feature = "finished-spans");
+        if !cfg!(feature = "self-profile") && self.has_destination() && !is_of_use {
             notes.push(
                 "this service was built without the self-profile: build it with the feature `self-profile` of the \
                  crate `spanprof`, or attach `spanprof` from outside"
@@ -120,6 +121,11 @@ impl Settings {
             );
         }
         self
+    }
+
+    /// Whether no more is named than the agent that finished spans are told, too.
+    fn is_only_for_spans(&self) -> bool {
+        self.pyroscope.is_none() && self.otlp_profiles.is_none() && self.directory.is_none()
     }
 
     fn has_destination(&self) -> bool {
@@ -271,5 +277,7 @@ mod tests {
         let (_, notes) = overridden(Settings::default(), &[("SPANPROF_PYROSCOPE", "http://localhost:4040")]);
         assert_eq!(notes.len(), 1);
         assert!(notes[0].contains("self-profile"));
+        let (_, notes) = overridden(Settings::default(), &[("SPANPROF_LOCAL_AGENT", "agent.sock")]);
+        assert_eq!(notes.is_empty(), cfg!(feature = "finished-spans"), "{notes:?}");
     }
 }

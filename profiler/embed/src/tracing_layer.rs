@@ -34,6 +34,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+#[cfg(feature = "finished-spans")]
+use crate::finished_spans;
 use crate::messaging::Messaging;
 use crate::{publish, span_ids};
 
@@ -78,8 +80,19 @@ struct Published {
     span: SpanContext,
     attributes: Arc<Attributes>,
     local_root: SpanId,
+    /// Where somebody wants to know how long it took.
+    #[cfg(feature = "finished-spans")]
+    began: Option<Began>,
     /// Set when the span is closed, or another state of it has taken this one's place.
     is_over: AtomicBool,
+}
+
+/// What its end is told with.
+#[cfg(feature = "finished-spans")]
+#[derive(Clone, Copy)]
+struct Began {
+    unix_ns: u64,
+    parent: Option<SpanId>,
 }
 
 /// A span of one layer.
@@ -197,7 +210,7 @@ where
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         let own = span_ids::span_id();
-        let published = match &parent {
+        let mut published = match &parent {
             Some(parent) => {
                 fields.published(parent.span, Some(parent.local_root), own, Some(&parent.attributes))
             }
@@ -206,6 +219,11 @@ where
                 fields.published(root, None, own, None)
             }
         };
+        #[cfg(feature = "finished-spans")]
+        if finished_spans::are_wanted() {
+            let parent = parent.map(|parent| parent.span.span_id);
+            published.began = Some(Began { unix_ns: finished_spans::unix_now(), parent });
+        }
         span.extensions_mut().replace(Arc::new(published));
     }
 
@@ -216,7 +234,10 @@ where
         let Some(before) = span.extensions().get::<Arc<Published>>().cloned() else { return };
         // A root's local root is itself, also under another id.
         let local_root = Some(before.local_root).filter(|root| *root != before.span.span_id);
-        let after = fields.published(before.span, local_root, before.span.span_id, Some(&before.attributes));
+        let mut after =
+            fields.published(before.span, local_root, before.span.span_id, Some(&before.attributes));
+        #[cfg(feature = "finished-spans")]
+        after.began.clone_from(&before.began);
         span.extensions_mut().replace(Arc::new(after));
         before.is_over.store(true, Ordering::Relaxed);
         let name = self.name(id);
@@ -250,7 +271,32 @@ where
         let Some(span) = context.span(&id) else { return };
         let Some(published) = span.extensions_mut().remove::<Arc<Published>>() else { return };
         published.is_over.store(true, Ordering::Relaxed);
+        #[cfg(feature = "finished-spans")]
+        if let Some(began) = published.began {
+            tell(span.name(), &published, began);
+        }
     }
+}
+
+/// Tells the agent on this machine of a span that has ended.
+#[cfg(feature = "finished-spans")]
+fn tell(name: &str, published: &Published, began: Began) {
+    use finished_spans::write::{Kind, attribute_bytes, most_bytes};
+    use spanprof_context::Key;
+
+    const KEYS: [Key; 3] =
+        [Key::MessagingDestinationName, Key::MessagingConsumerGroupName, Key::MessagingOperationName];
+    let attributes = || KEYS.iter().filter_map(|key| Some((key.name(), published.attributes.get(*key)?)));
+    let bytes = attributes().map(|(key, value)| attribute_bytes(key, value)).sum();
+    finished_spans::put(most_bytes(name, bytes, 0), |writer| {
+        let span = &published.span;
+        writer.ids(span.trace_id.0, span.span_id.0, began.parent.map(|parent| parent.0));
+        writer.name(name, Kind::Internal);
+        writer.times(began.unix_ns, finished_spans::unix_now());
+        for (key, value) in attributes() {
+            writer.text(key, value);
+        }
+    });
 }
 
 #[cold]
@@ -293,6 +339,8 @@ impl Fields {
             span,
             attributes: self.messaging.attributes(Some(local_root), inherited),
             local_root,
+            #[cfg(feature = "finished-spans")]
+            began: None,
             is_over: AtomicBool::new(false),
         }
     }
