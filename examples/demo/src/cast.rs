@@ -43,6 +43,8 @@ pub struct Script {
     pub truth: Option<PathBuf>,
     /// Where producer and consumer write profiles of themselves, if they shall.
     pub profiles: Option<PathBuf>,
+    /// The socket on which producer and consumer tell their finished spans, if they shall.
+    pub finished_spans: Option<PathBuf>,
 }
 
 /// The running processes. Dropping it kills what is still running.
@@ -154,6 +156,10 @@ impl Actor {
         // As an operator would: the services need no change for it.
         if let Some(profiles) = script.profiles.as_ref().filter(|_| role != "broker") {
             command.env("SPANPROF_DIRECTORY", profiles.join(role));
+        }
+        if let Some(socket) = script.finished_spans.as_ref().filter(|_| role != "broker") {
+            command.env("SPANPROF_LOCAL_AGENT", socket);
+            command.env("SPANPROF_SELF_PROFILE", script.profiles.is_some().to_string());
         }
         let mut child =
             command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| {

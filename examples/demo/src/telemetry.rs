@@ -31,13 +31,14 @@ impl Telemetry {
     }
 }
 
-/// Sets up tracing for the whole process. Spans get ids and are sampled, and go nowhere.
+/// Sets up tracing for the whole process. Spans get ids and are sampled; their ends are told to a local agent, if there is one.
 ///
 /// A service whose spans can't be published goes on: it says so and lacks them in profiles.
 pub(crate) fn start(service_name: &'static str) -> Telemetry {
     let spanprof =
         spanprof::Agent::builder().service_name(service_name).start().expect("nothing wrong was set by hand");
-    let provider = SdkTracerProvider::builder().build();
+    let provider =
+        SdkTracerProvider::builder().with_span_processor(spanprof::ProfileProcessor::new()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(service_name));
     // Below it are the spans of HTTP/2 within RocketMQ's client, several for each request.
     let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(layer);

@@ -54,6 +54,7 @@ fn tells_the_story(transport: Transport) {
         seconds: 120,
         truth: Some(truth_path.clone()),
         profiles: None,
+        finished_spans: None,
     })
     .expect("three processes");
 

@@ -15,8 +15,9 @@ use super::units::parse_seconds;
 /// Profile a demo: a broker, a producer and a consumer with slow messages of known causes
 ///
 /// Starts the three as processes of their own, records producer and consumer from outside, and prints the
-/// slow messages with where their time went. Writes the same files as `record`. Where the system does not
-/// allow that, the two profile themselves from inside, which needs no privilege.
+/// slow messages with where their time went; the two tell how long each of their spans took. Writes the same
+/// files as `record`. Where the system does not allow that, the two profile themselves from inside, which
+/// needs no privilege.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct DemoArguments {
@@ -93,17 +94,19 @@ mod with_broker {
     use spanprof_demo::story::SLOW_FROM_MILLISECONDS;
     use spanprof_demo::transport::Transport;
     use spanprof_demo::{DemoError, Handled};
-    use spanprof_exporter::{Profile, analysis};
+    use spanprof_exporter::Profile;
+    use spanprof_exporter::analysis::{self, Accounted};
 
     use super::super::exit::{Exit, Failure};
     use super::super::interrupt::Interrupt;
     use super::super::progress::ProgressLine;
+    use super::super::receiving::{LAST_SPANS, Receiving};
     use super::super::record::{in_progress, install_interrupt, write_and_tell};
     use super::super::selection::CaptureArguments;
     use super::super::session::{Ended, Go, Session};
     use super::super::show::wait_cell;
     use super::super::table::Table;
-    use super::super::units::nanoseconds;
+    use super::super::units::{counted, nanoseconds};
     use super::super::{Outcome, browser, stdout};
     use super::{Broker, DemoArguments, from_inside};
     use crate::recorder::{Recorder, Window};
@@ -140,8 +143,7 @@ mod with_broker {
         let work = tempfile::tempdir().map_err(|error| {
             Failure::new(Exit::Failed, format!("cannot make a temporary directory: {error}"))
         })?;
-        let truth = work.path().join("truth.jsonl");
-        let mut script = script(arguments, transport, &truth)?;
+        let mut script = script(arguments, transport, work.path())?;
         let refusal = refusal(&capture);
         if let Some(refusal) = &refusal {
             line.print(&format!(
@@ -149,6 +151,7 @@ mod with_broker {
                 refusal.sentence()
             ));
             script.profiles = Some(work.path().join("profiles"));
+            script.finished_spans = None;
         }
         if transport == Transport::Mqtt {
             line.update("starting broker, consumer and producer");
@@ -160,7 +163,8 @@ mod with_broker {
         let cast = Cast::start(&script).map_err(failure)?;
         let window = match refusal.zip(script.profiles) {
             None => {
-                let window = record(arguments, &capture, &cast, interrupt, &mut line)?;
+                let socket = script.finished_spans.as_deref();
+                let window = record(arguments, &capture, &cast, socket, interrupt, &mut line)?;
                 if !interrupt.requested() {
                     line.update("ending the demo's processes");
                     cast.end().map_err(failure)?;
@@ -174,7 +178,7 @@ mod with_broker {
                 from_inside::read(&profiles, refusal.sentence())?
             }
         };
-        let slow = slow_spans(&window.profile, &truths(&truth));
+        let slow = slow_spans(&window.profile, &truths(script.truth.as_deref()));
         write_and_tell(&arguments.out, window, &mut line)?;
         stdout::write(&format!("\n{slow}"))?;
         let page = arguments.out.join("report.html");
@@ -215,7 +219,7 @@ mod with_broker {
         }
     }
 
-    fn script(arguments: &DemoArguments, transport: Transport, truth: &Path) -> Result<Script, Failure> {
+    fn script(arguments: &DemoArguments, transport: Transport, work: &Path) -> Result<Script, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::new(Exit::Failed, format!("cannot find our own program: {error}")))?;
         Ok(Script {
@@ -224,8 +228,9 @@ mod with_broker {
             rate: RATE,
             messages: None,
             seconds: arguments.seconds.as_secs() + SPARE_SECONDS,
-            truth: Some(truth.to_owned()),
+            truth: Some(work.join("truth.jsonl")),
             profiles: None,
+            finished_spans: Some(work.join("spans.sock")),
         })
     }
 
@@ -233,11 +238,15 @@ mod with_broker {
         arguments: &DemoArguments,
         capture: &CaptureArguments,
         cast: &Cast,
+        socket: Option<&Path>,
         interrupt: Interrupt,
         line: &mut ProgressLine,
     ) -> Result<Window, Failure> {
         let selector = cast.services().into_iter().fold(Selector::new(), Selector::pid);
-        let recorder = Recorder::start(&capture.options_for(&selector))?;
+        let mut recorder = Recorder::start(&capture.options_for(&selector))?;
+        let mut receiving =
+            socket.map(|socket| Receiving::start(socket, false, Some(recorder.keeping()))).transpose()?;
+        recorder.wait_for_last_spans(LAST_SPANS);
         let mut session = Session::begin(recorder, Watch::new(ProcFs::host(), selector), line)?;
         line.begin(&format!("recording producer and consumer for {} s", arguments.seconds.as_secs_f64()));
         let begin = Instant::now();
@@ -248,12 +257,16 @@ mod with_broker {
         if ended == Ended::TargetsGone {
             line.print("warning: producer and consumer ended early");
         }
-        Ok(session.close_window())
+        let window = session.close_window();
+        for (_, problem) in receiving.as_mut().map(Receiving::problems).unwrap_or_default() {
+            line.print(&format!("warning: {problem}"));
+        }
+        Ok(window)
     }
 
     /// What the consumer itself knows of its messages, by span id. Empty where it cannot be read.
-    fn truths(path: &Path) -> HashMap<String, Handled> {
-        let Ok(file) = std::fs::File::open(path) else { return HashMap::new() };
+    fn truths(path: Option<&Path>) -> HashMap<String, Handled> {
+        let Some(Ok(file)) = path.map(std::fs::File::open) else { return HashMap::new() };
         BufReader::new(file.take(MAX_TRUTH))
             .lines()
             .map_while(Result::ok)
@@ -265,35 +278,51 @@ mod with_broker {
     /// The slow messages, one line each: what the profile says, and what the demo knows.
     fn slow_spans(profile: &Profile, truths: &HashMap<String, Handled>) -> String {
         let threshold = SLOW_FROM_MILLISECONDS * 1_000_000;
-        let slow: Vec<_> = analysis::spans(profile)
-            .into_iter()
-            .take_while(|span| span.total_ns() >= threshold)
-            .take(ROWS)
-            .collect();
+        let spans = analysis::spans(profile);
+        let slow: Vec<_> = spans.iter().take_while(|span| span.total_ns() >= threshold).take(ROWS).collect();
         if slow.is_empty() {
             return "no slow message was seen; record for longer\n".into();
         }
-        let mut table = Table::new(&[
-            "SLOW MESSAGE",
-            ">CPU",
-            ">OFF_CPU",
-            ">RUN_QUEUE",
-            "THE DEMO SAYS",
-            "|WAIT",
-            "|MAIN CAUSE",
-        ]);
-        for span in &slow {
+        let accounted = analysis::accounted(profile);
+        let is_told = accounted.spans > 0;
+        let times = ["SLOW MESSAGE", ">CPU", ">OFF_CPU", ">RUN_QUEUE", "THE DEMO SAYS"];
+        let told: &[&str] = if is_told { &["|WALL", "|KNOWN"] } else { &[] };
+        let mut table = Table::new(&[&times, told, &["|WAIT", "|MAIN CAUSE"]].concat());
+        for span in slow {
             let truth = truths.get(&span.span_id).and_then(|handled| handled.cause);
-            table.row([
+            let mut cells = vec![
                 span.span_id.clone(),
                 nanoseconds(span.cpu_ns),
                 nanoseconds(span.off_cpu_ns),
                 nanoseconds(span.run_queue_ns),
                 truth.map_or("-", |cause| cause.chapter().words).to_owned(),
-                wait_cell(span.main_wait),
-                format!("{:.0} % {}", span.main_share * 100.0, span.main_cause),
-            ]);
+            ];
+            if is_told {
+                cells.push(span.wall_ns.map_or("-".to_owned(), nanoseconds));
+                cells.push(span.coverage().map_or("-".to_owned(), percent));
+            }
+            cells.push(wait_cell(span.main_wait));
+            cells.push(format!("{:.0} % {}", span.main_share * 100.0, span.main_cause));
+            table.row(cells);
         }
-        table.render_within(stdout::width())
+        table.render_within(stdout::width()) + &accounted_for(accounted)
+    }
+
+    /// Whether the demo's own words about times can be believed, in one line.
+    fn accounted_for(accounted: Accounted) -> String {
+        let Some(share) = accounted.share() else { return String::new() };
+        let spans = counted(accounted.spans as u64, "span", "spans");
+        let before = match accounted.before_ns {
+            0 => String::new(),
+            before => format!("before the recording began: {} more\n", nanoseconds(before)),
+        };
+        format!("\naccounted for: {} of the wall time of {spans}\n{before}", percent(share))
+    }
+
+    fn percent(share: f64) -> String {
+        match share {
+            0.9995.. => "100 %".to_owned(),
+            share => format!("{:.1} %", share * 100.0),
+        }
     }
 }
