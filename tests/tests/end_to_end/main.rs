@@ -26,5 +26,6 @@ mod servers;
 mod stacks;
 mod tags;
 mod time_adds_up;
+mod told_spans;
 mod truth;
 mod wakers;

@@ -1,5 +1,6 @@
 //! A truth program as a process: started, set off, told from.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -19,10 +20,22 @@ pub(crate) struct Truth {
 impl Truth {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(program: impl AsRef<Path>, seconds: u64, arguments: &[&str]) -> Truth {
-        let program = program.as_ref();
-        let mut child = Command::new(program)
+        let mut command = Command::new(program.as_ref());
+        command.args(arguments);
+        Truth::started(command, seconds)
+    }
+
+    /// Like [`start`](Self::start), with these variables in its environment.
+    pub(crate) fn start_with(program: &str, seconds: u64, variables: &[(&str, &OsStr)]) -> Truth {
+        let mut command = Command::new(program);
+        command.envs(variables.iter().copied());
+        Truth::started(command, seconds)
+    }
+
+    fn started(mut command: Command, seconds: u64) -> Truth {
+        let program = command.get_program().to_owned();
+        let mut child = command
             .args(["--hold", "--seconds", &seconds.to_string()])
-            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
