@@ -102,6 +102,8 @@ mod carry;
 #[cfg(feature = "await-points")]
 mod clock;
 #[cfg(feature = "finished-spans")]
+// Processor and layer each use a part of it.
+#[cfg_attr(not(all(feature = "opentelemetry-sdk", feature = "tracing")), allow(dead_code))]
 mod finished_spans;
 #[doc = include_str!("../docs/how-it-can-hurt.md")]
 pub mod how_it_can_hurt {}

@@ -47,7 +47,6 @@ pub(crate) fn attribute_bytes(name: &str, text: &str) -> usize {
 
 /// OpenTelemetry's kinds of span, as OTLP counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "opentelemetry-sdk"), expect(dead_code))]
 pub(crate) enum Kind {
     Internal = 1,
     Server = 2,
