@@ -210,7 +210,7 @@ where
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         let own = span_ids::span_id();
-        let mut published = match &parent {
+        let published = match &parent {
             Some(parent) => {
                 fields.published(parent.span, Some(parent.local_root), own, Some(&parent.attributes))
             }
@@ -220,10 +220,13 @@ where
             }
         };
         #[cfg(feature = "finished-spans")]
-        if finished_spans::are_wanted() {
-            let parent = parent.map(|parent| parent.span.span_id);
-            published.began = Some(Began { unix_ns: finished_spans::unix_now(), parent });
-        }
+        let published = Published {
+            began: finished_spans::are_wanted().then(|| Began {
+                unix_ns: finished_spans::unix_now(),
+                parent: parent.map(|parent| parent.span.span_id),
+            }),
+            ..published
+        };
         span.extensions_mut().replace(Arc::new(published));
     }
 
@@ -234,10 +237,9 @@ where
         let Some(before) = span.extensions().get::<Arc<Published>>().cloned() else { return };
         // A root's local root is itself, also under another id.
         let local_root = Some(before.local_root).filter(|root| *root != before.span.span_id);
-        let mut after =
-            fields.published(before.span, local_root, before.span.span_id, Some(&before.attributes));
+        let after = fields.published(before.span, local_root, before.span.span_id, Some(&before.attributes));
         #[cfg(feature = "finished-spans")]
-        after.began.clone_from(&before.began);
+        let after = Published { began: before.began, ..after };
         span.extensions_mut().replace(Arc::new(after));
         before.is_over.store(true, Ordering::Relaxed);
         let name = self.name(id);
