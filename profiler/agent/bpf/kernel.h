@@ -74,6 +74,44 @@ struct sched_entity {
 	u64 sum_exec_runtime;
 } KERNEL_TYPE;
 
+struct in6_addr {
+	u8 bytes[16];
+};
+
+struct sock_common {
+	u32 skc_daddr;
+	u16 skc_dport;
+	u16 skc_num;
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr;
+} KERNEL_TYPE;
+
+struct sock {
+	struct sock_common __sk_common;
+} KERNEL_TYPE;
+
+struct socket {
+	struct sock *sk;
+} KERNEL_TYPE;
+
+struct inode {
+	unsigned short i_mode;
+} KERNEL_TYPE;
+
+struct file {
+	struct inode *f_inode;
+	void *private_data;
+} KERNEL_TYPE;
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+} KERNEL_TYPE;
+
+struct files_struct {
+	struct fdtable *fdt;
+} KERNEL_TYPE;
+
 struct task_struct {
 	unsigned int __state;
 	void *stack;
@@ -82,6 +120,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	struct signal_struct *signal;
+	struct files_struct *files;
 	char comm[16];
 	struct thread_struct thread;
 } KERNEL_TYPE;
@@ -93,6 +132,8 @@ struct task_struct___before_5_14 {
 
 struct pt_regs {
 	unsigned long bp;
+	unsigned long si;
+	unsigned long di;
 	unsigned long orig_ax;
 	unsigned long ip;
 	unsigned long cs;

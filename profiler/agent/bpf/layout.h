@@ -11,6 +11,7 @@
 #define BLOCK_CELLS 1024
 #define CACHE_SLOTS 4096
 #define SEEN_SLOTS 65536
+#define PEERS 512
 #define SITES 8
 #define ENTRIES 16
 #define FOLDED 4
@@ -182,6 +183,14 @@ enum walk_end {
 	WALK_KERNEL_THREAD = 8,
 };
 
+/* The service at the other end of a socket; family 0 where there is none. The address as the network has it. */
+struct peer {
+	u16 family;
+	u16 port;
+	u32 unused;
+	u64 address[2];
+};
+
 /* A stack, sent once: leaf first, callers already moved into their call. */
 struct stack_record {
 	u32 kind;
@@ -191,6 +200,7 @@ struct stack_record {
 	u32 user_frames;
 	u32 kernel_frames;
 	u32 generation;
+	struct peer peer;
 	u64 kernel[MAX_KERNEL_FRAMES];
 	u64 user[MAX_FRAMES];
 };
@@ -296,7 +306,7 @@ _Static_assert(sizeof(struct entry) == 64, "entry");
 _Static_assert(sizeof(struct thread) == 1664, "thread");
 _Static_assert(__builtin_offsetof(struct thread, comm) == 176, "thread.comm");
 _Static_assert(__builtin_offsetof(struct thread, entries) == 384, "thread.entries");
-_Static_assert(sizeof(struct stack_record) == 32 + MAX_KERNEL_FRAMES * 8 + MAX_FRAMES * 8, "stack_record");
+_Static_assert(sizeof(struct stack_record) == 56 + MAX_KERNEL_FRAMES * 8 + MAX_FRAMES * 8, "stack_record");
 _Static_assert(sizeof(struct sample_record) == 56, "sample_record");
 _Static_assert(sizeof(struct evicted_record) == 80, "evicted_record");
 _Static_assert(sizeof(struct woken_record) == 120, "woken_record");

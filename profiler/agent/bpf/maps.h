@@ -90,6 +90,14 @@ struct {
 	TYPE(value, u64);
 } counters SEC(".maps");
 
+/* The peers that stacks tell of. What comes when it is full is not told. */
+struct {
+	UINT(type, BPF_MAP_TYPE_HASH);
+	UINT(max_entries, PEERS);
+	TYPE(key, u64);
+	TYPE(value, u8);
+} peers SEC(".maps");
+
 struct {
 	UINT(type, BPF_MAP_TYPE_RINGBUF);
 	UINT(max_entries, 4096); /* set at load */

@@ -3,6 +3,7 @@
 #ifndef SPANPROF_STACKS_H
 #define SPANPROF_STACKS_H
 
+#include "peer.h"
 #include "threads.h"
 #include "unwind.h"
 
@@ -42,6 +43,7 @@ INLINE u64 leaf_only(const struct thread *thread, struct scratch *scratch, u64 i
 		scratch->record.user_frames = 1;
 		scratch->record.kernel_frames = 0;
 		scratch->record.generation = thread->generation;
+		scratch->record.peer.family = 0;
 		scratch->record.user[0] = ip;
 		send_stack(scratch, hash);
 	}
@@ -62,6 +64,9 @@ INLINE u64 blocking_stack(void *ctx, const struct settings *s, struct thread *th
 	const struct pt_regs *registers = bpf_task_pt_regs(task);
 	u64 call = registers->orig_ax;
 	u64 key = mix(mix(mix(registers->ip, registers->sp), call << 32 | state), thread->span);
+	/* The same line may wait for several peers. */
+	if (waits_on_descriptor(call))
+		key = mix(key, registers->di);
 	u32 way = key % (SITES / 2) * 2;
 	struct site *site = &thread->sites[way % SITES];
 	struct site *other = &thread->sites[(way + 1) % SITES];
@@ -82,7 +87,10 @@ INLINE u64 blocking_stack(void *ctx, const struct settings *s, struct thread *th
 	site->uses++;
 	if (!walk)
 		return site->stack;
-	u64 hash = mix(walk_user_stack(thread, scratch, registers), call << 32 | state) | 1;
+	u64 hash = mix(walk_user_stack(thread, scratch, registers), call << 32 | state);
+	if (state)
+		hash = mix(hash, peer_of(task, registers, &scratch->record.peer));
+	hash |= 1;
 	site->stack = hash;
 	if (!was_seen(hash)) {
 		count(COUNT_WALK_ENDS + (scratch->record.end & 15), 1);

@@ -255,6 +255,7 @@ INLINE u64 walk_user_stack(const struct thread *thread, struct scratch *scratch,
 	scratch->record.user_frames = frames > 0 ? frames : 0;
 	scratch->record.kernel_frames = 0;
 	scratch->record.generation = thread->generation;
+	scratch->record.peer.family = 0;
 	count(COUNT_WALKS, 1);
 	return walk.hash | 1;
 }

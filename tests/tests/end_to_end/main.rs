@@ -19,6 +19,7 @@ mod finished_spans;
 mod formats;
 mod hostile_spans;
 mod off_cpu;
+mod peers;
 mod program;
 mod samples;
 mod self_profiled;

@@ -7,6 +7,7 @@
 pub mod bpf;
 
 use std::fmt;
+use std::net::SocketAddr;
 
 pub use crate::active_span::ActiveSpan;
 
@@ -85,6 +86,8 @@ pub enum Event {
         kernel: Vec<u64>,
         /// Why the user part ended.
         end: WalkEnd,
+        /// The service at the other end of the socket that is waited for.
+        peer: Option<SocketAddr>,
     },
     /// A thread was running when a CPU's clock ticked.
     Sample {

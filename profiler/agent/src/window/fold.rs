@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 
 use crate::capture::{self, ActiveSpan, Event, ProcessId, StackHash, ThreadId, WalkEnd};
 
@@ -72,6 +73,8 @@ pub struct PlacedStack {
     pub kernel: Vec<u64>,
     /// Why the user part ended.
     pub end: WalkEnd,
+    /// The service at the other end of the socket that is waited for.
+    pub peer: Option<SocketAddr>,
     last_used: u64,
 }
 
@@ -99,9 +102,9 @@ impl Fold {
     /// Adds one event. Events about the life of processes are the caller's.
     pub fn add(&mut self, event: Event, programs: &Programs) {
         match event {
-            Event::Stack { process, stack, user, kernel, end } => {
+            Event::Stack { process, stack, user, kernel, end, peer } => {
                 let user = user.into_iter().map(|address| programs.place(process, address)).collect();
-                self.stacks.insert(stack, PlacedStack { user, kernel, end, last_used: self.window });
+                self.stacks.insert(stack, PlacedStack { user, kernel, end, peer, last_used: self.window });
             }
             Event::Sample { process, thread, stack, span, .. } => {
                 self.samples += 1;

@@ -382,6 +382,9 @@ impl Writer<'_> {
             .map(|address| (*address, names(address)))
             .skip_while(|(_, frames)| frames.iter().any(is_of_the_capture))
             .collect();
+        if let Some(peer) = stack.peer {
+            locations.push(self.note(&format!("[{peer}]")));
+        }
         for (address, frames) in kernel {
             locations.push(self.location(None, address, frames));
         }

@@ -164,6 +164,16 @@ pub(super) struct StackHeader {
     pub(super) user_frames: u32,
     pub(super) kernel_frames: u32,
     pub(super) generation: u32,
+    pub(super) peer: Peer,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) family: u16,
+    pub(super) port: u16,
+    pub(super) unused: u32,
+    pub(super) address: [u8; 16],
 }
 
 #[repr(C)]
@@ -271,7 +281,7 @@ mod tests {
         assert_eq!(size_of::<Thread>(), 1664);
         assert_eq!(offset_of!(Thread, comm), 176);
         assert_eq!(offset_of!(Thread, entries), 384);
-        assert_eq!(size_of::<StackHeader>(), 32);
+        assert_eq!(size_of::<StackHeader>(), 56);
         assert_eq!(size_of::<SampleRecord>(), 56);
         assert_eq!(size_of::<EvictedRecord>(), 80);
         assert_eq!(size_of::<WokenRecord>(), 120);

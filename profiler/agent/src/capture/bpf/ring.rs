@@ -1,8 +1,10 @@
 //! Takes the records of the ring apart.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::accounts::{Accounts, active_span, text_of};
 use super::layout::{
-    self, ATTRIBUTE_BYTES, EvictedRecord, LifeRecord, SampleRecord, Shared, SpanRecord, StackHeader,
+    self, ATTRIBUTE_BYTES, EvictedRecord, LifeRecord, Peer, SampleRecord, Shared, SpanRecord, StackHeader,
     WokenRecord,
 };
 use crate::capture::{Event, StackHash, ThreadId, Waker, WalkEnd};
@@ -110,7 +112,18 @@ fn report_stack(bytes: &[u8], report: &mut dyn FnMut(Event)) {
         user: user[..user_frames].to_vec(),
         kernel: kernel[..kernel_frames].to_vec(),
         end,
+        peer: peer(&header.peer),
     });
+}
+
+fn peer(peer: &Peer) -> Option<SocketAddr> {
+    let [a, b, c, d, ..] = peer.address;
+    let address = match i32::from(peer.family) {
+        libc::AF_INET => IpAddr::from([a, b, c, d]),
+        libc::AF_INET6 => IpAddr::from(peer.address).to_canonical(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(address, peer.port))
 }
 
 /// The value at the front of `bytes`; `None` if they are too few.

@@ -60,7 +60,7 @@ impl BpfCapture {
                 continue;
             }
             let stack = hash_of(process, &user);
-            report(Event::Stack { process, stack, user, kernel: Vec::new(), end });
+            report(Event::Stack { process, stack, user, kernel: Vec::new(), end, peer: None });
             visited.push(Visited { thread: record.tid, stack, span });
         }
         Ok(visited)
