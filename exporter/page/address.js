@@ -7,7 +7,7 @@ const BEGINNING = {
   sort: "seen", order: "down", filter: "", threads: "seen", threadorder: "down",
   classes: "", classorder: "down", others: "hidden",
   msort: "took", morder: "down", find: "", destination: "", group: "", wait: "", normal: "hidden",
-  class: "", base: "normal", fsort: "more", forder: "down", wsort: "more", worder: "down",
+  class: "", base: "normal", basefrom: "", baseto: "", fsort: "more", forder: "down", wsort: "more", worder: "down",
 };
 // What stays as it is when another view is chosen: the time that is looked at.
 const LASTING = ["from", "to", "last"];

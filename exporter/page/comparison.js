@@ -23,7 +23,7 @@ function comparable() {
 }
 
 function compareKey() {
-  return [state.class, state.base, state.runtime, baseModel ? baseModel.start : ""].join("\n");
+  return [state.class, state.base, state.runtime, baseModel ? baseModel.start + " " + baseModel.seconds : ""].join("\n");
 }
 
 function drawCompare() {
@@ -56,9 +56,14 @@ function drawCompare() {
 }
 
 function fillModes() {
-  const modes = [["normal", "slow messages with normal ones"], ...(data.live ? [["before", "this time with the same length before it"]] : [])];
+  const modes = [["normal", "slow messages with normal ones"], ...(data.live ? [["before", "this time with as long before it"], ["other", "this time with another time"]] : [])];
   $("compare-with").hidden = modes.length < 2;
   $("compare-mode").replaceChildren(...modes.map(([value, words]) => element("option", { value }, words)));
+  $("compare-range").hidden = state.base !== "other";
+  if (state.base === "other") {
+    const [from, until] = baseRange();
+    for (const [id, time] of [["base-from", from], ["base-to", until]]) if (document.activeElement !== $(id)) $(id).value = new Date(time).toISOString().slice(0, 19);
+  }
   $("compare-mode").value = modes.some(([value]) => value === state.base) ? state.base : "normal";
 }
 
@@ -80,8 +85,8 @@ function nowBesideBefore() {
   const choice = { ...everything(), hideRuntime: state.runtime === "hidden", hideIdle: state.idle === "hidden" };
   const side = (of) => ({ model: of, among: null, amount: Math.max(of.seconds, 1e-9), tree: fold(of, choice) });
   const subject = side(model), baseline = side(baseModel);
-  return { key: String(baseModel.start), subject, baseline, unit: "second", subjectWords: "Now", baselineWords: "Before", title: "one second",
-    words: "Of each second, " + duration(subject.tree.total[0] / subject.amount) + " were seen now and " + duration(baseline.tree.total[0] / baseline.amount) + " before, over all threads" + (choice.hideIdle ? " that were not idle" : "") + "." };
+  return { key: String(baseModel.start), subject, baseline, unit: "second", subjectWords: "This time", baselineWords: state.base === "other" ? "Other time" : "Before", title: "one second",
+    words: "Of each second, " + duration(subject.tree.total[0] / subject.amount) + " were seen in this time and " + duration(baseline.tree.total[0] / baseline.amount) + " in the other, over all threads" + (choice.hideIdle ? " that were not idle" : "") + "." };
 }
 
 function everything() {
@@ -101,7 +106,7 @@ function makeCompareTables() {
 }
 
 function drawCompared() {
-  $("compare-heading").textContent = compared.unit === "message" ? "What slow messages do that normal ones don’t" : "What is otherwise than before";
+  $("compare-heading").textContent = compared.unit === "message" ? "What slow messages do that normal ones don’t" : "What is otherwise than in the other time";
   $("compare-words").textContent = compared.words;
   waitTable.show(compared.waits, { sort: state.wsort, descending: state.worder === "down", filter: "", current: "", idle: "" });
   functionTable.show(compared.functions, { sort: state.fsort, descending: state.forder === "down", filter: "", current: "", idle: "" });

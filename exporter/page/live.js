@@ -5,7 +5,7 @@ const RANGES = [["60", "Last minute"], ["300", "Last 5 minutes"], ["900", "Last 
 const POLL_MILLISECONDS = 10_000;
 // These views are lists that may change under a person's eyes; a flame graph must not.
 const MOVING = ["overview", "messages", "health"];
-let windows = null, health = null, loaded = "", baseModel = null, baseFailure = "", gone = false;
+let windows = null, health = null, loaded = "", baseModel = null, baseFailure = "", baseLoaded = "", gone = false;
 
 async function ask(path) {
   const answer = await fetch(path, { cache: "no-store", credentials: "omit" });
@@ -32,7 +32,7 @@ async function load(again = false) {
     if (wanted !== loaded) {
       const fresh = await ask("api/profile" + rangeQuery());
       loaded = wanted;
-      baseModel = null;
+      [baseModel, baseLoaded] = [null, ""];
       use({ ...fresh, live: true });
     }
     if (viewOf(state) === "health") health = await ask("api/health");
@@ -48,16 +48,28 @@ async function load(again = false) {
   document.body.dataset.ready = gone ? "gone" : "yes";
 }
 
-// The time before, as long as the one that is looked at.
+// The time to compare with, in milliseconds: as long before the one that is looked at, or what was chosen.
+function baseRange() {
+  const length = Math.ceil(1000 * Math.max(model.seconds, 1));
+  const before = [Math.max(0, model.start - length), model.start - 1];
+  if (state.base !== "other") return before;
+  const chosen = [Number(state.basefrom), Number(state.baseto)];
+  return chosen[0] > 0 && chosen[1] > chosen[0] ? chosen : before;
+}
+
 async function loadBase() {
-  const until = model.start;
-  const from = Math.max(0, Math.floor(until - 1000 * Math.max(model.seconds, 1)));
+  const [from, until] = baseRange();
+  const wanted = from + "-" + until;
+  if (baseLoaded === wanted) return;
+  baseLoaded = wanted;
+  [baseModel, baseFailure] = [null, ""];
   try {
-    const before = decode(await ask("api/profile?from=" + from + "&to=" + (until - 1)));
-    baseFailure = before.total.some((time) => time > 0) ? "" : "Nothing is stored of the time before.";
-    baseModel = baseFailure ? null : before;
+    const base = decode(await ask("api/profile?from=" + from + "&to=" + until));
+    if (baseLoaded !== wanted) return;
+    baseFailure = base.total.some((time) => time > 0) ? "" : "Nothing is stored of the time to compare with.";
+    baseModel = baseFailure ? null : base;
   } catch (error) {
-    baseFailure = "The time before could not be loaded: " + error.message;
+    baseFailure = "The time to compare with could not be loaded: " + error.message;
   }
   draw();
 }

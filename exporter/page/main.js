@@ -50,7 +50,7 @@ function draw() {
   else if (view === "compare") drawCompare();
   else if (view === "health") drawHealth();
   else drawProfile(view);
-  if (view === "compare" && state.base === "before" && data.live && !baseModel && !baseFailure) loadBase();
+  if (view === "compare" && state.base !== "normal" && data.live) loadBase();
 }
 
 function drawProfile(view) {
@@ -178,7 +178,9 @@ function listen() {
   selected("filter-group", (group) => ({ group, class: "" }));
   selected("filter-wait", (wait) => ({ wait }));
   selected("compare-class", (key) => ({ class: key, zoom: "", q: "" }));
-  selected("compare-mode", (base) => ({ base, zoom: "", q: "" }));
+  selected("compare-mode", (base) => ({ base, basefrom: "", baseto: "", zoom: "", q: "" }));
+  const unix = (id) => String(Date.parse($(id).value + "Z") || "");
+  for (const id of ["base-from", "base-to"]) selected(id, () => ({ basefrom: unix("base-from"), baseto: unix("base-to"), zoom: "" }));
   $("show-all").addEventListener("click", leave);
   $("copy").addEventListener("click", () => flame.copy());
 }

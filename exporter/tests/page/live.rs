@@ -96,6 +96,15 @@ fn wait_until(browser: &mut Browser, state: &str) {
     browser.settle();
 }
 
+/// Waits until both times are there and laid over each other.
+fn wait_until_compared(browser: &mut Browser) {
+    let there = "!document.querySelector('#flame-section').hidden && document.querySelector('#compare-words').textContent.includes('in the other')";
+    browser.evaluate(&format!(
+        "new Promise((done) => {{ const look = () => {there} ? done(1) : setTimeout(look, 20); look(); }})"
+    ));
+    browser.settle();
+}
+
 #[test]
 fn the_live_page_shows_what_its_agent_tells_and_a_link_keeps_the_time() {
     let Some(mut browser) = Browser::start("the_live_page_shows_what_its_agent_tells") else { return };
@@ -118,6 +127,23 @@ fn the_live_page_shows_what_its_agent_tells_and_a_link_keeps_the_time() {
     wait_until(&mut browser, "yes");
     assert!(browser.text("#selection").contains(sample::LOCKED_SPAN));
     assert!(agent.asked().iter().any(|target| target.starts_with("/api/profile?from=1767225600000&to=")));
+
+    // The stand-in has one profile for all times: nothing is more in one than in the other.
+    browser.open_url(&format!("http://{}/#view=compare&base=before", agent.address));
+    wait_until_compared(&mut browser);
+    assert!(browser.text("#compare-words").contains("in the other"), "{}", browser.text("#compare-words"));
+    browser.evaluate("(() => { const s = document.querySelector('#compare-mode'); s.value = 'other'; s.dispatchEvent(new Event('change')); })()");
+    browser.settle();
+    assert_eq!(browser.evaluate("document.querySelector('#base-to').value"), "2025-12-31T23:59:59");
+    browser.evaluate("(() => { const i = document.querySelector('#base-from'); i.value = '2025-12-31T22:00:00'; i.dispatchEvent(new Event('change')); })()");
+    wait_until_compared(&mut browser);
+    browser.screenshot("live-compare.png");
+    assert!(
+        agent.asked().iter().any(|target| target == "/api/profile?from=1767218400000&to=1767225599000"),
+        "{:?}",
+        agent.asked()
+    );
+    assert_eq!(browser.text("#compare-functions tbody tr:first-child td:nth-child(4)"), "0");
 
     browser.open_url(&format!("http://{}/#view=health", agent.address));
     wait_until(&mut browser, "yes");
