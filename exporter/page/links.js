@@ -5,7 +5,7 @@ const LINK_ABOUT = { span: ", this span", trace: ", this span in all services", 
 
 // `row` is a message, or a class of messages, which has no ids.
 function linksOut(row, abouts) {
-  const made = (data.links ?? []).filter((link) => abouts.includes(link.about)).map((link) => ({ name: link.title + LINK_ABOUT[link.about], href: filledLink(link, row) })).filter((link) => link.href);
+  const made = (data.links ?? []).filter((link) => abouts.includes(link.about)).map((link) => ({ name: link.title + (abouts.length > 1 ? LINK_ABOUT[link.about] : ""), href: filledLink(link, row) })).filter((link) => link.href);
   if (!made.length) return null;
   return element("span", { class: "links" }, ...made.map(({ name, href }) => element("a", { href, target: "_blank", rel: "noopener noreferrer" }, name)));
 }

@@ -5,7 +5,7 @@ let destinationTable, slowestTable;
 
 function makeDestinationTable() {
   const most = (group) => sum(group.time);
-  const named = (group) => [element("div", {}, element("a", { href: addressOfView({ view: "messages", class: group.key }), title: "Show its slow messages" }, ...breakable(classTitle(group)))), under([group.operation, group.group && "group " + group.group, group.service].filter(Boolean).join(" · ")), linksOut(group, ["destination"])];
+  const named = (group) => [element("div", {}, element("a", { href: addressOfView({ view: "messages", class: group.key }), title: "Show its slow messages" }, ...breakable(classTitle(group)))), under([group.operation, group.group && "group " + group.group, group.service].filter(Boolean).join(" · ")), under(linksOut(group, ["destination"]))];
   const rate = (group) => (group.perMinute === null ? [element("div", { class: "faint", title: "spans that kept no ids were folded together, uncounted: start the agent with finished spans (--otlp-listen, --receive) to know how many there are" }, "not counted")] : [element("div", {}, grouped(group.perMinute, group.perMinute < 10 ? 1 : 0)), group.told ? null : under("seen", "no tracer told how many there were: these were seen on threads, and short ones may be missing"), sparkline(group.points)]);
   const time = (value) => (value < 0 ? "–" : milliseconds(value));
   const failed = (group) => (group.failed === null ? "–" : group.failed === 0 ? "0" : [element("div", { class: "bad" }, grouped(group.failed, 0)), group.count ? under(share(group.failed, group.count)) : null]);
