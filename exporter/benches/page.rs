@@ -43,11 +43,16 @@ fn main() {
         const [paint] = list.getEntriesByName('first-contentful-paint'); if (paint) done(paint.startTime); \
         }).observe({ type: 'paint', buffered: true }))";
     let mut paints = Vec::new();
+    let mut drawn = Vec::new();
     for _ in 0..ROUNDS {
         browser.open(&file, "view=all");
         paints.push(browser.evaluate(paint).as_f64().expect("a time"));
+        drawn.push(
+            browser.evaluate("performance.getEntriesByName('drawn')[0].startTime").as_f64().expect("a time"),
+        );
     }
     print("first paint", paints);
+    print("all is drawn", drawn);
     let press = |key: &str| {
         format!(
             "document.querySelector('canvas').dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"

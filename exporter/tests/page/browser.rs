@@ -137,9 +137,13 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", features);
     }
 
-    /// Opens a file, with what follows `#` in its address, and waits until it is loaded.
+    /// Opens a page on disk, with what follows `#` in its address, and waits until it is drawn.
     pub(crate) fn open(&mut self, file: &Path, fragment: &str) {
         self.open_url(&format!("file://{}#{fragment}", file.display()));
+        self.evaluate(
+            "new Promise((done) => { const look = () => document.body.dataset.ready ? done(1) : setTimeout(look, 5); look(); })",
+        );
+        self.settle();
     }
 
     /// Opens an address, and waits until it is loaded.
