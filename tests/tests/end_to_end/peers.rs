@@ -21,15 +21,13 @@ fn a_wait_on_a_socket_tells_the_service_at_its_other_end() {
         let whole: u64 = own().map(|sample| sample.nanoseconds).sum();
         let mut of_peers = 0;
         for (peer, waited) in list(&client["peers"]).iter().zip(list(&client["waited_ns"])) {
-            let frame = format!("[{}]", text(peer));
-            let seen: u64 = own()
-                .filter(|sample| sample.functions().first() == Some(&&*frame))
-                .map(|sample| sample.nanoseconds)
-                .sum();
+            let peer = text(peer);
+            let seen: u64 =
+                own().filter(|sample| sample.peer() == Some(peer)).map(|sample| sample.nanoseconds).sum();
             let waited = number(waited);
-            eprintln!("{frame}: {seen} ns of {waited} ns");
+            eprintln!("{peer}: {seen} ns of {waited} ns");
             // The run queue, and the calls around the wait, are the client's own time.
-            assert!(seen <= waited && seen as f64 >= 0.9 * waited as f64, "{frame}: {seen} of {waited} ns");
+            assert!(seen <= waited && seen as f64 >= 0.9 * waited as f64, "{peer}: {seen} of {waited} ns");
             of_peers += seen;
         }
         assert!(of_peers as f64 >= 0.98 * whole as f64, "{of_peers} of {whole} ns: {client}");

@@ -1,5 +1,7 @@
 //! A profile's samples as a test judges them: who, under which span, in which functions.
 
+use std::net::SocketAddr;
+
 use spanprof_exporter::{Label, LabelValue, LocationId, Profile, SampleKind, label};
 use spanprof_symbolizer::FrameKind;
 
@@ -60,10 +62,19 @@ impl<'a> Sample<'a> {
 
     /// Whether the stack reaches the thread's start: where it doesn't, spanprof puts a frame that says so.
     pub(crate) fn is_complete(&self) -> bool {
+        let skipped = usize::from(self.peer().is_some());
         !self.locations.is_empty()
-            && self.locations.iter().all(|location| {
+            && self.locations.iter().skip(skipped).all(|location| {
                 self.profile.location(*location).frames.iter().all(|frame| frame.kind != FrameKind::Synthetic)
             })
+    }
+
+    /// The service at the other end of the socket that is waited for, which is the last frame.
+    pub(crate) fn peer(&self) -> Option<&'a str> {
+        let leaf = &self.profile.location(*self.locations.first()?).frames[0];
+        let address = leaf.function.strip_prefix('[')?.strip_suffix(']')?;
+        let is_peer = leaf.kind == FrameKind::Synthetic && address.parse::<SocketAddr>().is_ok();
+        is_peer.then_some(address)
     }
 
     /// The user's part of the stack by machine frames, leaf first: of each the function that the compiler made,
@@ -100,6 +111,7 @@ impl<'a> Sample<'a> {
     fn user_locations(&self) -> impl Iterator<Item = &'a spanprof_exporter::Location> {
         self.locations
             .iter()
+            .skip(usize::from(self.peer().is_some()))
             .map(|location| self.profile.location(*location))
             .filter(|location| location.frames.iter().all(|frame| frame.kind != FrameKind::Kernel))
     }
