@@ -43,10 +43,6 @@ impl MetricsSender {
     ///
     /// Never fails: what became of it is in the answer.
     pub async fn send(&self, request: &[u8]) -> Forwarded {
-        let delivered = self.delivery.send(gzip(request).into(), Patience::new(self.patience, None)).await;
-        Forwarded {
-            retried: delivered.retried,
-            given_up: delivered.outcome.err().map(|failure| (failure.cause, failure.words)),
-        }
+        self.delivery.send(gzip(request).into(), Patience::new(self.patience, None)).await.into()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::delivery::{Carrier, ConfigError, Credentials, Delivery, DropCause, Endpoint, Patience};
+use crate::delivery::{
+    Carrier, ConfigError, Credentials, Delivered, Delivery, DropCause, Endpoint, Patience,
+};
 use crate::pprof::gzip;
 
 /// A request as a forwarder sends it: compressed, and in no more memory than it needs.
@@ -27,6 +29,15 @@ pub struct Forwarded {
     pub retried: u64,
     /// Why it was given up, and in words; nothing where it was taken.
     pub given_up: Option<(DropCause, String)>,
+}
+
+impl From<Delivered> for Forwarded {
+    fn from(delivered: Delivered) -> Forwarded {
+        Forwarded {
+            retried: delivered.retried,
+            given_up: delivered.outcome.err().map(|failure| (failure.cause, failure.words)),
+        }
+    }
 }
 
 impl TraceForwarder {
@@ -58,10 +69,6 @@ impl TraceForwarder {
     /// Never fails: what became of it is in the answer. Whether the collector refused some of the spans is not looked at, for
     /// nobody here could mend them.
     pub async fn forward(&self, packed: bytes::Bytes) -> Forwarded {
-        let delivered = self.delivery.send(packed, Patience::new(self.patience, None)).await;
-        Forwarded {
-            retried: delivered.retried,
-            given_up: delivered.outcome.err().map(|failure| (failure.cause, failure.words)),
-        }
+        self.delivery.send(packed, Patience::new(self.patience, None)).await.into()
     }
 }
