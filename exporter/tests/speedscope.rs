@@ -7,6 +7,7 @@ mod fixture;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use browser::{Browser, Theme};
@@ -22,6 +23,9 @@ const VALIDATOR: &str = "ajv@8.20.0";
 
 /// The viewer's page, from npm; kept in the target directory. None, with the reason, where it can't be had.
 fn viewer(test: &str) -> Option<PathBuf> {
+    // Two installations at once into one directory would take files from under each other's pages.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("speedscope");
     let page = directory.join("node_modules/speedscope/dist/release/index.html");
     let validator = directory.join("node_modules/ajv/package.json");
@@ -53,7 +57,11 @@ fn shown(browser: &mut Browser, page: &Path, name: &str, content: &[u8]) -> Stri
     let load = format!("speedscope.loadFileFromBase64({}, {})", json!(name), json!(encoded));
     std::fs::write(&script, load).unwrap();
     browser.dress(1280, 900, Theme::Light);
-    browser.open(page, &format!("view=sandwich&localProfilePath={}", script.display()));
+    browser.open_url(&format!(
+        "file://{}#view=sandwich&localProfilePath={}",
+        page.display(),
+        script.display()
+    ));
     let shown = browser.evaluate(
         "new Promise((done) => {
             const check = () => {
