@@ -5,7 +5,7 @@ function spanTitle(row) {
 }
 
 function mainCause(row) {
-  return row.cause + " · " + duration(row.share * sum(row.time)) + ", " + share(row.share, 1) + " of the time seen";
+  return row.cause + " · " + duration(row.share * sum(row.time)) + ", " + share(row.share, 1) + " of its time";
 }
 
 // Who ended most of the span's waits, and whom that one had waited for; each with the top of its stack.

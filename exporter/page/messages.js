@@ -19,7 +19,7 @@ function messageColumns(longest, sortable) {
     { key: "took", title: "Took, ms", about: "from its begin to its end, where its tracer told; else what was seen of it", number: true, value: tookOf, cell: took },
     { key: "split", title: "Where its time went", about: kindNames() + ", in the scale of the longest", cell: (row) => [bar(row.time, longest), under(mainKinds(row.time))] },
     { key: "wait", title: "Wait", about: "what was waited for the longest, by the values of the label wait", value: (row) => row.wait, cell: (row) => element("div", {}, row.wait) },
-    { key: "cause", title: "Main cause", value: (row) => row.cause, cell: (row) => [element("div", { class: "verb " + KINDS[row.kind].key }, ...breakable(row.cause)), under(share(row.share, 1) + " of the time seen")] },
+    { key: "cause", title: "Main cause", value: (row) => row.cause, cell: (row) => [element("div", { class: "verb " + KINDS[row.kind].key }, ...breakable(row.cause)), under(share(row.share, 1) + " of its time")] },
   ].filter((column) => column.key !== "when" || model.spans.some((row) => row.begin > 0));
   if (!sortable) for (const column of columns) delete column.value;
   return columns;

@@ -44,7 +44,7 @@ function makeSpanTable() {
     { key: "service", title: "Service, threads", value: (row) => row.service, cell: (row) => [element("div", {}, row.service), under(threads(row))] },
     ...timeColumns(most),
     { key: "wait", title: "Wait", about: "what was waited for the longest, by the values of the label wait", value: (row) => row.wait, cell: (row) => element("div", {}, row.wait) },
-    { key: "cause", title: "Main cause", value: (row) => row.cause, cell: (row) => [element("div", { class: "verb " + KINDS[row.kind].key }, ...breakable(row.cause)), under(share(row.share, 1) + " of the time seen")] },
+    { key: "cause", title: "Main cause", value: (row) => row.cause, cell: (row) => [element("div", { class: "verb " + KINDS[row.kind].key }, ...breakable(row.cause)), under(share(row.share, 1) + " of its time")] },
   ], "No thread published a span while this was recorded, so time can be told by thread and function only. Add the spanprof crate (spanprof::install()) or another publisher of OpenTelemetry thread context to the service to see its time by span.", {
     sorted: (sort, descending) => change({ sort, order: descending ? "down" : "up" }),
     opened: openMessage,
