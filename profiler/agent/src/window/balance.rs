@@ -15,7 +15,13 @@
 //! Where spans leave their threads, what they ran stays an estimate, and one that is too high for short spans that are known by
 //! being hit alone: the others' time is counted with theirs. Rates that miss few of them have no such error.
 //!
+//! - Where they add up to less than none by more than chance, spans of this class compute on several threads at once, or beside
+//!   their children: then there is more time than wall time, and all of it stands.
+//!
 //! A span may go on on another thread, as where a handler is given to a pool: that costs no time that its class would not show.
+//! There can't be more of it than wall time, unless its class overlaps with itself: what samples say beyond that is the
+//! thread's without the span, and so are waits that outlast their span, as where a thread loses its CPU before it leaves it.
+//! Children count for the time in which the span itself was not seen.
 //! What a span took before the capture began is `unknown`, and said to be that.
 //!
 //! Refused: to call the remainder `suspended` always, as then a computing span has idle time by bad luck; and to read each
@@ -115,7 +121,7 @@ pub(super) struct Remainder {
 pub(super) struct Told {
     /// From begin to end, in nanoseconds.
     pub(super) wall: u64,
-    /// In which at least one child in the same service was open, in nanoseconds.
+    /// In which at least one child in the same service was open and the span itself was not seen, in nanoseconds.
     pub(super) children: u64,
 }
 
@@ -124,6 +130,8 @@ pub(super) struct Told {
 pub(super) struct Settled {
     /// What is to be added to what was seen.
     pub(super) remainders: Vec<Remainder>,
+    /// So much longer than each span was its thread waited under it, in nanoseconds.
+    pub(super) overruns: HashMap<ActiveSpan, u64>,
     /// The kept spans whose tracers told their end.
     pub(super) told: HashMap<ActiveSpan, Told>,
 }
@@ -160,18 +168,21 @@ impl Balance {
         let mut settled = Settled::default();
         let mut inexact = Vec::new();
         for open in finished.into_iter().filter(|open| kept.contains_key(&open.span)) {
-            settled.told.insert(open.span, open.told);
             settled.remainders.extend(open.before_capture());
+            settled.overruns.extend(open.overrun());
             let evidence = self.evidence.get(&open.class).copied().unwrap_or_default();
             let verdict = evidence.verdict(weights.period());
-            if !open.set_exact(verdict, weights) {
-                open.limit(weights);
-                inexact.push((open, verdict));
+            match open.set_exact(verdict, weights) {
+                true => drop(settled.told.insert(open.span, open.told(open.own))),
+                false => inexact.push((open, verdict)),
             }
         }
-        // What the others' samples stand for is known only now.
-        let left = inexact.into_iter().filter_map(|(open, verdict)| open.settle(verdict, weights));
-        settled.remainders.extend(left);
+        // Each that is limited leaves more to the other samples of its threads. As many rounds as there are spans are enough.
+        while inexact.iter().filter(|(open, verdict)| open.limit(*verdict, weights)).count() > 0 {}
+        for (open, verdict) in inexact {
+            settled.told.insert(open.span, open.told(open.seen(weights)));
+            settled.remainders.extend(open.settle(verdict, weights));
+        }
         settled
     }
 
@@ -201,7 +212,7 @@ impl Balance {
             }
         }
         self.earlier = unfinished;
-        finished.sort_by_key(|open: &Open<'_>| (std::cmp::Reverse(open.told.wall), open.span));
+        finished.sort_by_key(|open: &Open<'_>| (std::cmp::Reverse(open.wall), open.span));
         finished
     }
 }
@@ -211,10 +222,16 @@ impl Balance {
 struct Open<'a> {
     span: ActiveSpan,
     class: ClassId,
-    told: Told,
+    wall: u64,
+    /// In which at least one child in the same service was open, in nanoseconds.
+    children: u64,
     sums: &'a SpanSums,
-    /// Its wall time without its children's, what was before the capture and what earlier windows saw.
+    /// Its wall time without what was before the capture and what earlier windows saw.
+    room: u64,
+    /// Of that, what is not its children's.
     own: u64,
+    /// What it waited; on one thread no longer than there is room.
+    waited: u64,
     /// What was before the capture, in nanoseconds.
     before_capture: u64,
 }
@@ -230,34 +247,61 @@ impl<'a> Open<'a> {
     ) -> Open<'a> {
         let most = told.wall_ns.saturating_sub(children);
         let before_capture = began_unix_ns.saturating_sub(told.start_unix_ns).min(most);
+        let room = told.wall_ns.saturating_sub(before_capture).saturating_sub(before);
         Open {
             span,
             class: told.class,
-            told: Told { wall: told.wall_ns, children },
+            wall: told.wall_ns,
+            children,
             sums,
-            own: told.wall_ns.saturating_sub(children).saturating_sub(before_capture).saturating_sub(before),
+            room,
+            own: room.saturating_sub(children),
+            waited: if sums.threads.len() == 1 { sums.waited.min(room) } else { sums.waited },
             before_capture,
         }
     }
 
     fn remainder(&self) -> i128 {
-        i128::from(self.own) - i128::from(self.sums.seen())
+        i128::from(self.own) - i128::from(self.waited + self.sums.cpu)
+    }
+
+    /// Waits and CPU time in this window, in nanoseconds.
+    fn seen(&self, weights: &Weights) -> u64 {
+        self.waited + self.sums.estimate(self.span, weights)
+    }
+
+    fn told(&self, seen: u64) -> Told {
+        Told { wall: self.wall, children: self.children.min(self.room.saturating_sub(seen)) }
+    }
+
+    /// Waits beyond its end; which of them these are is [`super::overruns`]' to say.
+    fn overrun(&self) -> Option<(ActiveSpan, u64)> {
+        let beyond = self.sums.waited - self.waited;
+        (beyond > 0).then_some((self.span, beyond))
     }
 
     /// Tells the weights its CPU time, where that is exact.
     fn set_exact(&self, verdict: Verdict, weights: &mut Weights) -> bool {
-        let cpu = self.own.saturating_sub(self.sums.waited);
+        let cpu = self.own.saturating_sub(self.waited);
         verdict == Verdict::StaysOnThread
             && is_by_chance(cpu, self.sums.samples(), weights.period())
             && weights.set_exact(&self.sums.threads, self.span, cpu)
     }
 
-    /// Samples stand for too much where they hit a short span: on one thread it ran no longer than it was and did not wait.
-    fn limit(&self, weights: &mut Weights) {
-        let most = (self.own + self.told.children).saturating_sub(self.sums.waited);
-        if self.sums.threads.len() == 1 && self.sums.estimate(self.span, weights) > most {
-            weights.set_exact(&self.sums.threads, self.span, most);
-        }
+    /// Samples may stand for more than it can have run. Where chance explains that, it ran as long as it can have; on one
+    /// thread it did so anyway. Whether anything changed.
+    fn limit(&self, verdict: Verdict, weights: &mut Weights) -> bool {
+        let samples = self.sums.samples();
+        let [own, room] = [self.own, self.room].map(|most| most.saturating_sub(self.waited));
+        let most = match verdict {
+            Verdict::Overlaps => None,
+            _ => [own, room].into_iter().find(|most| is_by_chance(*most, samples, weights.period())),
+        };
+        let most = most.or((self.sums.threads.len() == 1).then_some(room));
+        most.is_some_and(|most| {
+            self.sums.estimate(self.span, weights) > most
+                && weights.set_exact(&self.sums.threads, self.span, most)
+        })
     }
 
     /// What nobody can have seen, for it was too early.
@@ -270,8 +314,7 @@ impl<'a> Open<'a> {
 
     fn settle(&self, verdict: Verdict, weights: &Weights) -> Option<Remainder> {
         let process = self.sums.threads.first()?.0.process;
-        let seen = self.sums.waited + self.sums.estimate(self.span, weights);
-        let nanoseconds = self.own.checked_sub(seen).filter(|left| *left > 0)?;
+        let nanoseconds = self.own.checked_sub(self.seen(weights)).filter(|left| *left > 0)?;
         let kind = match verdict {
             Verdict::LeavesThread => SampleKind::Suspended,
             _ => SampleKind::Unknown,
@@ -291,6 +334,8 @@ fn is_by_chance(cpu: u64, samples: u64, period: u64) -> bool {
 enum Verdict {
     StaysOnThread,
     LeavesThread,
+    /// With itself or with its children.
+    Overlaps,
     Undecided,
 }
 
@@ -323,7 +368,9 @@ impl Evidence {
         let allowed = chance.max(own / 50.0);
         if remainder > allowed {
             Verdict::LeavesThread
-        } else if remainder >= -allowed && chance <= own / 10.0 {
+        } else if remainder < -allowed {
+            Verdict::Overlaps
+        } else if chance <= own / 10.0 {
             Verdict::StaysOnThread
         } else {
             Verdict::Undecided

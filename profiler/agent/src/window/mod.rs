@@ -7,6 +7,7 @@
 mod attributes;
 mod balance;
 mod fold;
+mod overruns;
 mod programs;
 mod render;
 mod shares;

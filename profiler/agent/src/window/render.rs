@@ -16,6 +16,7 @@ use spanprof_symbolizer::{Frame, FrameKind, Symbolizer};
 use super::attributes;
 use super::balance::{self, Balance, Remainder, SpanSums, Told};
 use super::fold::{Fold, FoldKey, PlacedStack, Sums, ThreadKey};
+use super::overruns::Overruns;
 use super::programs::{ModuleId, ObjectId, Place, Programs};
 use super::shares::{BatchShares, Charged};
 use super::waits::{Waits, processes_with_spans};
@@ -108,8 +109,14 @@ impl Renderer {
         let mut sums: Vec<(&FoldKey, &Sums)> = fold.sums.iter().collect();
         sums.sort_by_key(|(key, _)| **key);
         let mut shares = weights.shares();
+        let overruns = Overruns::new(fold, &settled.overruns);
         for (key, sums) in sums {
-            writer.write(key, sums, shares.take(key.thread, key.span, sums.samples));
+            let cpu = shares.take(key.thread, key.span, sums.samples);
+            let (within, beyond) = overruns.part(key, sums);
+            writer.write(key, &within, cpu);
+            if beyond != Sums::default() {
+                writer.write(&FoldKey { span: None, ..*key }, &beyond, 0);
+            }
         }
         let mut cpu_unsampled = 0;
         for (thread, span, cpu) in weights.unsampled() {

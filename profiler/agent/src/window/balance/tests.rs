@@ -9,6 +9,7 @@ use crate::spans::{Class, FinishedSpan, IndexLimits, KeepingOptions, Messaging, 
 const PERIOD: u64 = 10_000_000;
 const MILLISECOND: u64 = 1_000_000;
 const THREAD: ThreadKey = ThreadKey { process: 1, thread: 2 };
+const OTHER: ThreadKey = ThreadKey { process: 1, thread: 3 };
 
 fn id(number: u64) -> ActiveSpan {
     ActiveSpan { trace_id: [1; 16], span_id: number.to_be_bytes() }
@@ -32,12 +33,16 @@ impl Window {
 
     /// A span on the thread: its waits and samples, and its CPU time in truth.
     fn saw(&mut self, span: ActiveSpan, waited: u64, samples: u64, cpu: u64) {
-        let key = FoldKey { thread: THREAD, stack: None, span: Some(span) };
+        self.saw_on(THREAD, span, waited, samples, cpu);
+        self.spans.push(span);
+    }
+
+    /// The same on a thread, of a span that is known.
+    fn saw_on(&mut self, thread: ThreadKey, span: ActiveSpan, waited: u64, samples: u64, cpu: u64) {
+        let key = FoldKey { thread, stack: None, span: Some(span) };
         let sums = Sums { samples, off_cpu: waited, run_queue: 0, blocks: u64::from(waited > 0) };
         self.fold.sums.insert(key, sums);
-        let thread = self.fold.threads.entry(THREAD).or_default();
-        thread.cpu += cpu;
-        self.spans.push(span);
+        self.fold.threads.entry(thread).or_default().cpu += cpu;
     }
 
     fn told(&mut self, span: ActiveSpan, begin: u64, wall: u64) {
@@ -74,8 +79,7 @@ impl Window {
         let mut settled = balance.settle(&sums, &kept, &self.keeping, self.until, &mut weights);
         settled.remainders.sort_by_key(|remainder| remainder.span);
         let exact = self.spans.iter().map(|span| {
-            let samples = sums[span].samples();
-            let of_samples = weights.estimate(THREAD, Some(*span), samples);
+            let of_samples = sums[span].estimate(*span, &weights);
             let unsampled = weights.unsampled().into_iter().find(|(_, of, _)| *of == Some(*span));
             unsampled.map_or(of_samples, |(_, _, cpu)| cpu)
         });
@@ -198,9 +202,7 @@ fn what_earlier_windows_saw_is_not_missing() {
 fn a_span_that_goes_on_on_another_thread_is_as_exact_as_its_class() {
     let mut window = Window::new();
     computing(&mut window, 0);
-    let other = FoldKey { thread: ThreadKey { thread: 3, ..THREAD }, stack: None, span: Some(id(7)) };
-    window.fold.sums.insert(other, Sums { off_cpu: MILLISECOND, ..Sums::default() });
-    window.fold.threads.entry(other.thread).or_default();
+    window.saw_on(OTHER, id(7), MILLISECOND, 0, 0);
     window.told(id(7), 1_000, 55 * MILLISECOND);
     let (settled, exact) = window.settle(&mut Balance::new(1_000));
     assert_eq!(settled.remainders, []);
@@ -215,4 +217,38 @@ fn no_span_ran_longer_than_it_was() {
     window.told(id(1), 1_000, MILLISECOND / 4);
     let (settled, exact) = window.settle(&mut Balance::new(1_000));
     assert_eq!((settled.remainders, exact), (vec![], vec![MILLISECOND / 4]));
+}
+
+#[test]
+fn what_samples_say_by_chance_on_two_threads_is_no_more_than_the_span_was() {
+    let mut window = Window::new();
+    // 430 ms of computing, of which 400 ms on a thread that a sample hits too often.
+    window.saw(id(1), 5 * MILLISECOND, 3, 30 * MILLISECOND);
+    window.saw_on(OTHER, id(1), 0, 44, 440 * MILLISECOND);
+    window.told(id(1), 1_000, 435 * MILLISECOND);
+    let (settled, exact) = window.settle(&mut Balance::new(1_000));
+    assert_eq!(settled.remainders, []);
+    assert_eq!(exact, [430 * MILLISECOND], "what is left is the threads' without the span");
+}
+
+#[test]
+fn spans_that_compute_on_two_threads_at_once_take_more_than_their_wall_time() {
+    let mut window = Window::new();
+    for number in 1..=200 {
+        window.saw(id(number), 0, 5, 50 * MILLISECOND);
+        window.saw_on(OTHER, id(number), 0, 3, 30 * MILLISECOND);
+        window.told(id(number), 1_000, 55 * MILLISECOND);
+    }
+    let (settled, exact) = window.settle(&mut Balance::new(1_000));
+    assert_eq!((settled.remainders, exact), (vec![], vec![80 * MILLISECOND; 200]));
+}
+
+#[test]
+fn a_wait_that_outlasts_its_span_is_the_thread_s() {
+    let mut window = Window::new();
+    window.saw(id(1), 70 * MILLISECOND, 1, 10 * MILLISECOND);
+    window.told(id(1), 1_000, 57 * MILLISECOND);
+    let (settled, exact) = window.settle(&mut Balance::new(1_000));
+    assert_eq!((settled.remainders, exact), (vec![], vec![0]));
+    assert_eq!(settled.overruns, HashMap::from([(id(1), 13 * MILLISECOND)]));
 }
