@@ -33,8 +33,10 @@ mod debug_file;
 mod demangle;
 mod mapped;
 mod names;
+mod packed;
 
 use names::{FrameCache, Strings};
+use packed::PackedFrames;
 
 /// Addresses whose frames are remembered; a 10 s window of a busy service has some thousands.
 const CACHED_ADDRESSES: usize = 32 << 10;
@@ -77,6 +79,8 @@ pub struct Symbolizer {
     strings: Strings,
     frames: FrameCache<(u64, u64)>,
     kernel_frames: FrameCache<u64>,
+    /// What was named before the last [`Symbolizer::pack`].
+    packed: PackedFrames<(u64, u64)>,
     statistics: SymbolizeStatistics,
 }
 
@@ -111,6 +115,7 @@ impl Symbolizer {
             strings: Strings::default(),
             frames: FrameCache::new(CACHED_ADDRESSES),
             kernel_frames: FrameCache::new(CACHED_ADDRESSES / 4),
+            packed: PackedFrames::new(CACHED_ADDRESSES),
             statistics: SymbolizeStatistics::default(),
         }
     }
@@ -126,9 +131,8 @@ impl Symbolizer {
     /// Every answer has at least one frame. Give all addresses of an object in one call.
     pub fn symbolize(&mut self, object: &ObjectFile, addresses: &[u64]) -> Vec<Vec<Frame>> {
         let id = self.sources(object);
-        let strings = &mut self.strings;
-        let known = addresses.iter().map(|address| self.frames.get((id, *address), strings));
-        let mut answers: Vec<Option<Arc<[Frame]>>> = known.collect();
+        let mut answers: Vec<Option<Arc<[Frame]>>> =
+            addresses.iter().map(|address| self.remembered((id, *address))).collect();
         let missing = missing(addresses, &answers);
         if !missing.is_empty() {
             // A file that changed says nothing; what another handle of the same object says is kept.
@@ -172,6 +176,16 @@ impl Symbolizer {
         self.finish(answers)
     }
 
+    /// What was found before; an entry that was packed is as new again, so that it is put together once per window.
+    fn remembered(&mut self, key: (u64, u64)) -> Option<Arc<[Frame]>> {
+        let strings = &mut self.strings;
+        self.frames.get(key, strings).or_else(|| {
+            let frames = self.packed.get(&key, strings)?;
+            self.frames.insert(key, Arc::clone(&frames), strings);
+            Some(frames)
+        })
+    }
+
     fn finish(&mut self, answers: Vec<Option<Arc<[Frame]>>>) -> Vec<Vec<Frame>> {
         self.statistics.asked += answers.len() as u64;
         answers.into_iter().map(|answer| answer.expect("every address was answered").to_vec()).collect()
@@ -189,9 +203,17 @@ impl Symbolizer {
         }
     }
 
-    /// As [`Symbolizer::release`], and leaves it to the allocator what becomes of the memory: in a process that is not
-    /// one's own.
-    pub fn forget_objects(&mut self) {
+    /// As [`Symbolizer::release`], for a process that is not one's own: the names of addresses move together, and it is left to
+    /// the allocator what becomes of the memory.
+    pub fn pack(&mut self) {
+        self.forget_objects();
+        for (key, frames) in self.frames.take() {
+            self.packed.insert(key, &frames);
+        }
+        self.strings = Strings::default();
+    }
+
+    fn forget_objects(&mut self) {
         self.reader = reader();
     }
 

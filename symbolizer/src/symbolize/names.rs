@@ -85,6 +85,11 @@ impl<K: Hash + Eq> FrameCache<K> {
         self.young.insert(key, frames);
     }
 
+    /// Takes everything out.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (K, Arc<[Frame]>)> + use<K> {
+        std::mem::take(&mut self.old).into_iter().chain(std::mem::take(&mut self.young))
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.young.len() + self.old.len()

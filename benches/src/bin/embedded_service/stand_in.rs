@@ -16,9 +16,9 @@ pub(crate) fn start() -> String {
     let address = listener.local_addr().expect("it is bound");
     let thread = std::thread::Builder::new().name("stand-in".to_owned());
     let serve = move || {
+        // A client may have several open at once, and keep them; one that breaks is the client's to mend.
         for connection in listener.incoming().flatten() {
-            // One at a time is enough for one client; a connection that breaks is the client's to mend.
-            let _ = answer(connection);
+            std::thread::spawn(move || answer(connection));
         }
     };
     thread.spawn(serve).expect("a thread");

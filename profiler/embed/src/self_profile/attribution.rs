@@ -15,7 +15,7 @@ use spanprof_context::SpanContext;
 use spanprof_exporter::SampleKind;
 
 use super::clock::ThreadId;
-use super::episode::Episode;
+use super::episode::Stretch;
 use super::window::{AttributesNumber, Observation, StackNumber, Window};
 
 /// Where time was spent.
@@ -60,30 +60,31 @@ pub(super) fn attribute(window: &Window) -> Vec<Share> {
     let mut samples = by_thread(&window.samples);
     let mut visits = by_thread(&window.visits);
     let mut in_episodes: HashMap<ThreadId, u64> = HashMap::new();
-    for (thread, episode) in window.episodes() {
+    for episode in window.episodes() {
+        let thread = episode.thread;
         let (cpu, off_cpu, run_queue) = episode.split();
         *in_episodes.entry(thread).or_default() += cpu;
-        let sampled = take_of(&mut samples, thread, episode);
+        let sampled = take_of(&mut samples, episode);
         share(
             &mut shares,
             SampleKind::Cpu,
             cpu,
             &sampled,
             |one| one.weight,
-            || unseen(thread, episode, NOT_SAMPLED, SampleKind::Cpu),
+            || unseen(episode, NOT_SAMPLED, SampleKind::Cpu),
         );
         // Short stretches were hardly ever blocked; who was visited in one, counts by itself.
-        let visited = if episode.is_one() { take_of(&mut visits, thread, episode) } else { Vec::new() };
+        let visited = if episode.is_one() { take_of(&mut visits, episode) } else { Vec::new() };
         share(
             &mut shares,
             SampleKind::OffCpu,
             off_cpu,
             &visited,
             |_| 1,
-            || unseen(thread, episode, NOT_VISITED, SampleKind::OffCpu),
+            || unseen(episode, NOT_VISITED, SampleKind::OffCpu),
         );
         if run_queue > 0 {
-            let share = unseen(thread, episode, IN_RUN_QUEUE, SampleKind::RunQueue);
+            let share = unseen(episode, IN_RUN_QUEUE, SampleKind::RunQueue);
             shares.push(Share { nanoseconds: run_queue, ..share });
         }
     }
@@ -145,15 +146,11 @@ fn by_thread(observations: &[Observation]) -> HashMap<ThreadId, Vec<Observation>
 }
 
 /// Takes out what was seen of a thread within an episode, under its span.
-fn take_of(
-    threads: &mut HashMap<ThreadId, Vec<Observation>>,
-    thread: ThreadId,
-    episode: &Episode,
-) -> Vec<Observation> {
-    let Some(observations) = threads.get_mut(&thread) else { return Vec::new() };
+fn take_of(threads: &mut HashMap<ThreadId, Vec<Observation>>, episode: &Stretch) -> Vec<Observation> {
+    let Some(observations) = threads.get_mut(&episode.thread) else { return Vec::new() };
     let from = observations.partition_point(|observation| observation.at < episode.begin);
     let until = observations.partition_point(|observation| observation.at <= episode.end);
-    let is_its = |observation: &Observation| observation.span.is_some_and(|span| episode.span.is(&span));
+    let is_its = |observation: &Observation| observation.span.is_some_and(|span| episode.is_of(&span));
     let (its, others): (Vec<_>, Vec<_>) = observations.drain(from..until.max(from)).partition(is_its);
     observations.splice(from..from, others);
     its
@@ -204,10 +201,10 @@ fn unplaced(words: &'static str) -> Share {
     Share { thread: None, span: None, attributes: None, place, kind, nanoseconds: 0, count: 0 }
 }
 
-fn unseen(thread: ThreadId, episode: &Episode, words: &'static str, kind: SampleKind) -> Share {
+fn unseen(episode: &Stretch, words: &'static str, kind: SampleKind) -> Share {
     Share {
-        thread: Some(thread),
-        span: Some(episode.span.context),
+        thread: Some(episode.thread),
+        span: Some(episode.span),
         attributes: None,
         place: Place::Unseen(words),
         kind,
@@ -218,6 +215,7 @@ fn unseen(thread: ThreadId, episode: &Episode, words: &'static str, kind: Sample
 
 #[cfg(test)]
 mod tests {
+    use super::super::episode::Episode;
     use super::super::episode::tests::{active, span};
     use super::super::window::{StackEnd, Suspended, ThreadTimes};
     use super::*;

@@ -2,6 +2,8 @@
 
 use spanprof_context::{SpanContext, SpanId, TraceId, thread};
 
+use super::clock::ThreadId;
+
 /// The most that an episode keeps of its span's attributes, in bytes; whole entries.
 pub(super) const ATTRIBUTES_KEPT: usize = 96;
 
@@ -57,8 +59,13 @@ impl ActiveSpan {
 
     /// Whether it is the same span; attributes don't count.
     pub(super) fn is(&self, other: &SpanContext) -> bool {
-        (self.context.trace_id, self.context.span_id) == (other.trace_id, other.span_id)
+        are_one(&self.context, other)
     }
+}
+
+/// Whether it is the same span, whatever its flags.
+fn are_one(one: &SpanContext, other: &SpanContext) -> bool {
+    (one.trace_id, one.span_id) == (other.trace_id, other.span_id)
 }
 
 impl PartialEq for ActiveSpan {
@@ -100,15 +107,6 @@ impl Episode {
     pub(super) const EMPTY: Episode =
         Episode { span: ActiveSpan::NOBODY, begin: 0, end: 0, wall: 0, cpu: (0, 0), run_queue: (0, 0) };
 
-    /// Adds later short stretches of the same thread and span.
-    pub(super) fn add(&mut self, later: &Episode) {
-        let (cpu, _, run_queue) = later.split();
-        self.end = self.end.max(later.end);
-        self.wall += later.wall;
-        self.cpu.1 += cpu;
-        self.run_queue.1 += run_queue;
-    }
-
     /// The part of one stretch after `seen`, of which an earlier window has told already.
     pub(super) fn after(self, seen: &Episode) -> Episode {
         let begin = seen.end.min(self.end);
@@ -119,6 +117,56 @@ impl Episode {
             run_queue: (seen.run_queue.1, self.run_queue.1),
             ..self
         }
+    }
+}
+
+/// What a window keeps of an episode, of which there may be many: how its time split, without the span's attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) span: SpanContext,
+    pub(super) thread: ThreadId,
+    /// Nanoseconds of the monotonic clock.
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    wall: u64,
+    cpu: u64,
+    run_queue: u64,
+}
+
+impl Stretch {
+    /// What is kept of a thread's episode.
+    pub(super) fn new(thread: ThreadId, episode: &Episode) -> Stretch {
+        let (cpu, _, run_queue) = episode.split();
+        let Episode { span, begin, end, wall, .. } = episode;
+        Stretch { span: span.context, thread, begin: *begin, end: *end, wall: *wall, cpu, run_queue }
+    }
+
+    /// Whether it is one, and not several short ones together.
+    pub(super) fn is_one(&self) -> bool {
+        self.wall == self.end - self.begin
+    }
+
+    /// How long the thread had the span, in nanoseconds.
+    pub(super) fn wall(&self) -> u64 {
+        self.wall
+    }
+
+    /// Whether it is that span's.
+    pub(super) fn is_of(&self, span: &SpanContext) -> bool {
+        are_one(&self.span, span)
+    }
+
+    /// How its time splits: CPU, blocked, run queue.
+    pub(super) fn split(&self) -> (u64, u64, u64) {
+        (self.cpu, self.wall - self.cpu - self.run_queue, self.run_queue)
+    }
+
+    /// Adds later short ones of the same thread and span.
+    pub(super) fn add(&mut self, later: &Stretch) {
+        self.end = self.end.max(later.end);
+        self.wall += later.wall;
+        self.cpu += later.cpu;
+        self.run_queue += later.run_queue;
     }
 }
 
@@ -146,5 +194,17 @@ pub(super) mod tests {
         assert_eq!(rest.split(), (200, 220, 80));
         let (first, second, all) = (seen.split(), rest.split(), whole.split());
         assert_eq!((first.0 + second.0, first.1 + second.1, first.2 + second.2), all);
+        assert_eq!(Stretch::new(7, &whole).split(), all);
+    }
+
+    #[test]
+    fn short_ones_together_are_not_one() {
+        let short =
+            Episode { span: active(5), begin: 100, end: 200, wall: 100, cpu: (10, 60), run_queue: (5, 15) };
+        let mut sum = Stretch::new(7, &short);
+        assert!(sum.is_one() && sum.is_of(&span(5)) && !sum.is_of(&span(6)));
+        sum.add(&Stretch::new(7, &Episode { begin: 700, end: 800, ..short }));
+        assert!(!sum.is_one());
+        assert_eq!((sum.begin, sum.end, sum.split()), (100, 800, (100, 80, 20)));
     }
 }

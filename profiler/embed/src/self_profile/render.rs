@@ -60,7 +60,7 @@ impl Renderer {
             writer.write(share);
         }
         // Memory matters more inside somebody's service than the time of the next window.
-        self.symbolizer.forget_objects();
+        self.symbolizer.pack();
         writer.profile
     }
 

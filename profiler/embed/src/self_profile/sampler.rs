@@ -276,8 +276,8 @@ impl Sampler {
     /// Makes the parts add up to what the process has used.
     fn settle(&mut self, process: u64, own: u64) {
         let mut episodes: HashMap<ThreadId, u64> = HashMap::new();
-        for (thread, episode) in self.window.episodes() {
-            *episodes.entry(thread).or_default() += episode.split().0;
+        for episode in self.window.episodes() {
+            *episodes.entry(episode.thread).or_default() += episode.split().0;
         }
         for (thread, cpu) in episodes {
             // A thread that ended may have used more than was seen at the last look.

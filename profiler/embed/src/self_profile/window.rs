@@ -9,15 +9,16 @@ use std::sync::Arc;
 use spanprof_context::{SpanContext, SpanId, TraceId};
 
 use super::clock::ThreadId;
-use super::episode::Episode;
+use super::episode::{Episode, Stretch};
 use super::losses::Losses;
 
 /// Samples and visits per window: a minute of 64 busy CPUs at 99 Hz. 64 bytes each.
 const MAX_OBSERVATIONS: usize = 256 << 10;
 /// Distinct stacks per window.
 const MAX_STACKS: usize = 32 << 10;
-/// Stretches of spans with exact times, and threads' spans with short ones, per window; 200 bytes each.
-const MAX_EPISODES: usize = 16 << 10;
+/// Stretches of spans with exact times, of which the longer half stays when there is no room, and threads' spans with short ones,
+/// per window; 72 bytes each.
+const MAX_EPISODES: usize = 8 << 10;
 const MAX_BRIEF: usize = 1 << 10;
 /// Waits of tasks under their spans, per window; 96 bytes each. The rest add up by place and attributes …
 const MAX_SUSPENDED: usize = 16 << 10;
@@ -111,9 +112,9 @@ pub(super) struct Window {
     /// Blocked.
     pub(super) visits: Vec<Observation>,
     /// Stretches of threads under one span.
-    episodes: Vec<(ThreadId, Episode)>,
+    episodes: Vec<Stretch>,
     /// Short stretches together, per thread and span.
-    brief: HashMap<(ThreadId, TraceId, SpanId), Episode>,
+    brief: HashMap<(ThreadId, TraceId, SpanId), Stretch>,
     suspended: Vec<Suspended>,
     folded: HashMap<(Option<StackNumber>, Option<AttributesNumber>), Suspended>,
     /// Of all waits so far: how many, and how long, in nanoseconds.
@@ -157,18 +158,18 @@ impl Window {
     /// Adds exact times of a span. What has no room, samples alone speak for.
     pub(super) fn episode(&mut self, thread: ThreadId, episode: Episode) {
         let span = episode.span.context;
-        if episode.is_one() {
+        let stretch = Stretch::new(thread, &episode);
+        if stretch.is_one() {
             if self.episodes.len() == MAX_EPISODES {
-                self.losses.episodes += 1;
-                return;
+                self.forget_shorter_episodes();
             }
-            self.episodes.push((thread, episode));
+            self.episodes.push(stretch);
         } else {
             let has_room = self.brief.len() < MAX_BRIEF;
             match self.brief.entry((thread, span.trace_id, span.span_id)) {
-                Entry::Occupied(mut sum) => sum.get_mut().add(&episode),
+                Entry::Occupied(mut sum) => sum.get_mut().add(&stretch),
                 Entry::Vacant(place) if has_room => {
-                    place.insert(episode);
+                    place.insert(stretch);
                 }
                 Entry::Vacant(_) => {
                     self.losses.episodes += 1;
@@ -179,10 +180,17 @@ impl Window {
         self.attributes(span, episode.span.attributes());
     }
 
+    /// It is the slow spans that are looked for; the times of the others are told by samples.
+    fn forget_shorter_episodes(&mut self) {
+        let kept = MAX_EPISODES / 2;
+        self.episodes.select_nth_unstable_by_key(kept, |episode| std::cmp::Reverse(episode.wall()));
+        self.losses.episodes += (self.episodes.len() - kept) as u64;
+        self.episodes.truncate(kept);
+    }
+
     /// All exact times.
-    pub(super) fn episodes(&self) -> impl Iterator<Item = (ThreadId, &Episode)> {
-        let brief = self.brief.iter().map(|((thread, ..), episode)| (*thread, episode));
-        self.episodes.iter().map(|(thread, episode)| (*thread, episode)).chain(brief)
+    pub(super) fn episodes(&self) -> impl Iterator<Item = &Stretch> {
+        self.episodes.iter().chain(self.brief.values())
     }
 
     /// Adds waits of tasks under one span, or none, with that span's attributes. With too many spans, those of the slow
@@ -287,6 +295,22 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_too_many_episodes_the_longest_stay() {
+        let mut window = Window::default();
+        let all = 3 * MAX_EPISODES as u64;
+        // Long ones among short ones.
+        for number in 0..all {
+            let wall = if number % 8 == 0 { 1_000 + number } else { 10 };
+            let span = super::super::episode::tests::active(1);
+            let (cpu, run_queue) = ((0, wall), (0, 0));
+            window.episode(7, Episode { span, begin: number, end: number + wall, wall, cpu, run_queue });
+        }
+        let long = window.episodes().filter(|episode| episode.wall() > 10).count() as u64;
+        assert_eq!(long, all / 8);
+        assert_eq!(window.episodes().count() as u64 + window.losses.episodes, all);
+    }
 
     fn wait(span: u32, nanoseconds: u64) -> Suspended {
         let id = u64::from(span).to_ne_bytes();
