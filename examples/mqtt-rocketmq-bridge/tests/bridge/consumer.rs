@@ -27,9 +27,18 @@ pub(crate) async fn connect(broker: &RocketMq, topic: &str) -> SimpleConsumer {
     let mut client_option = ClientOption::default();
     client_option.set_access_url(broker.proxy());
     client_option.set_timeout(Duration::from_secs(30));
-    let mut client = SimpleConsumer::new(option, client_option).expect("the option is whole");
-    client.start().await.expect("the consumer starts");
-    client
+    loop {
+        let mut client =
+            SimpleConsumer::new(option.clone(), client_option.clone()).expect("the option is whole");
+        match client.start().await {
+            Ok(()) => return client,
+            // Who asks for a topic before it is made has the proxy remember for a while that there is none.
+            Err(error) if error.to_string().contains("TOPIC_NOT_FOUND") => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => panic!("the consumer starts: {error}"),
+        }
+    }
 }
 
 /// So many polls that find nothing, of some 20 s each: then all has come, or something is lost.
