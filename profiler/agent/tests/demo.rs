@@ -17,8 +17,8 @@ use support::{Finished, run, spanprof};
 /// What clocks take that are read one after the other, and what a thread's own doesn't tell of interrupts.
 const CLOCKS_NS: u64 = 200_000;
 
-/// Enough for two messages of each cause at the demo's rate.
-const SECONDS: &str = "6";
+/// Enough for messages of each cause at the demo's rate, and to tell that they stay on their threads.
+const SECONDS: &str = "10";
 
 #[test]
 fn the_demo_ends_with_where_the_time_went() {

@@ -168,10 +168,11 @@ impl Balance {
         let mut settled = Settled::default();
         let mut inexact = Vec::new();
         for open in finished.into_iter().filter(|open| kept.contains_key(&open.span)) {
-            settled.remainders.extend(open.before_capture());
-            settled.overruns.extend(open.overrun());
             let evidence = self.evidence.get(&open.class).copied().unwrap_or_default();
             let verdict = evidence.verdict(weights.period());
+            let open = open.within(verdict);
+            settled.remainders.extend(open.before_capture());
+            settled.overruns.extend(open.overrun());
             match open.set_exact(verdict, weights) {
                 true => drop(settled.told.insert(open.span, open.told(open.own))),
                 false => inexact.push((open, verdict)),
@@ -230,7 +231,7 @@ struct Open<'a> {
     room: u64,
     /// Of that, what is not its children's.
     own: u64,
-    /// What it waited; on one thread no longer than there is room.
+    /// What it waited.
     waited: u64,
     /// What was before the capture, in nanoseconds.
     before_capture: u64,
@@ -256,9 +257,17 @@ impl<'a> Open<'a> {
             sums,
             room,
             own: room.saturating_sub(children),
-            waited: if sums.threads.len() == 1 { sums.waited.min(room) } else { sums.waited },
+            waited: sums.waited,
             before_capture,
         }
+    }
+
+    /// Waits no longer than there is room, unless several threads can have waited at once.
+    fn within(mut self, verdict: Verdict) -> Open<'a> {
+        if verdict != Verdict::Overlaps || self.sums.threads.len() == 1 {
+            self.waited = self.waited.min(self.room);
+        }
+        self
     }
 
     fn remainder(&self) -> i128 {

@@ -252,3 +252,22 @@ fn a_wait_that_outlasts_its_span_is_the_thread_s() {
     assert_eq!((settled.remainders, exact), (vec![], vec![0]));
     assert_eq!(settled.overruns, HashMap::from([(id(1), 13 * MILLISECOND)]));
 }
+
+#[test]
+fn a_wait_that_outlasts_its_span_is_its_thread_s_on_two_threads_too() {
+    let mut window = Window::new();
+    computing(&mut window, 0);
+    window.saw(id(999), 3 * MILLISECOND, 0, 0);
+    window.saw_on(OTHER, id(999), 2 * MILLISECOND, 0, 0);
+    window.told(id(999), 1_000, 4 * MILLISECOND);
+    let (settled, _) = window.settle(&mut Balance::new(1_000));
+    assert_eq!(settled.overruns, HashMap::from([(id(999), MILLISECOND)]));
+    // Where all the class's spans wait on two threads at once, all of it stands.
+    let mut window = Window::new();
+    for number in 1..=50 {
+        window.saw(id(number), 30 * MILLISECOND, 0, 0);
+        window.saw_on(OTHER, id(number), 20 * MILLISECOND, 0, 0);
+        window.told(id(number), 1_000, 31 * MILLISECOND);
+    }
+    assert_eq!(window.settle(&mut Balance::new(1_000)).0.overruns, HashMap::new());
+}
