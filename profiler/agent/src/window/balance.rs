@@ -30,12 +30,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use spanprof_exporter::SampleKind;
+use spanprof_exporter::{SampleKind, SpanFacts, SpanIds, SpanRef};
 
 use super::fold::{Fold, Sums, ThreadKey};
 use super::weights::Weights;
 use crate::capture::{ActiveSpan, ProcessId};
-use crate::spans::{ClassId, IndexedSpan, Keeping, Kept, children_time};
+use crate::spans::{ClassId, InBatch, IndexedSpan, Keeping, Kept, children_time};
 
 /// So many sampling periods long, a span that runs is hit by a sample in all but 7 of 1,000 cases.
 const SURELY_HIT: u64 = 5;
@@ -123,6 +123,27 @@ pub(super) struct Told {
     pub(super) wall: u64,
     /// In which at least one child in the same service was open and the span itself was not seen, in nanoseconds.
     pub(super) children: u64,
+}
+
+impl Told {
+    /// What a profile tells of the span, beside its samples.
+    pub(super) fn facts(
+        self,
+        span: ActiveSpan,
+        finished: Option<&IndexedSpan>,
+        batch: Option<&InBatch>,
+    ) -> (SpanIds, SpanFacts) {
+        let ids = SpanRef { trace_id: span.trace_id, span_id: span.span_id };
+        let facts = SpanFacts {
+            begin_unix_ns: finished.map(|span| span.start_unix_ns),
+            failed: finished.is_some_and(|span| span.failed),
+            wall_ns: Some(self.wall),
+            children_ns: self.children,
+            batch_size: batch.map_or(0, |batch| batch.size),
+            head_of_line_ns: batch.map_or(0, |batch| batch.head_of_line_ns),
+        };
+        (ids.into(), facts)
+    }
 }
 
 /// The kept spans' other side of the equation.

@@ -9,12 +9,12 @@ use spanprof_exporter::analysis::BEFORE_CAPTURE;
 use spanprof_exporter::idle::{BLOCKED_BEFORE_CAPTURE, WAITING_WITHOUT_SPAN};
 use spanprof_exporter::{
     Label, LabelSetId, Location, LocationId, Module, ModuleId as ProfileModuleId, Profile, SampleKey,
-    SampleKind, SpanFacts, SpanIds, SpanRef, StackId, WokenBy, label,
+    SampleKind, StackId, WokenBy, label,
 };
 use spanprof_symbolizer::{Frame, FrameKind, Symbolizer};
 
 use super::attributes;
-use super::balance::{self, Balance, Remainder, SpanSums, Told};
+use super::balance::{self, Balance, Remainder, SpanSums};
 use super::fold::{Fold, FoldKey, PlacedStack, Sums, ThreadKey};
 use super::overruns::Overruns;
 use super::programs::{ModuleId, ObjectId, Place, Programs};
@@ -23,7 +23,7 @@ use super::waits::{Waits, processes_with_spans};
 use super::wakers::{Chains, Link, Waker};
 use super::weights::Weights;
 use crate::capture::{ActiveSpan, ProcessId, StackHash, WalkEnd};
-use crate::spans::{InBatch, IndexedSpan, Keeping, Kept, Reason, SeenSpan, in_batches, relatives};
+use crate::spans::{Keeping, Kept, Reason, SeenSpan, in_batches, relatives};
 
 /// Names addresses; keeps what it learned from window to window.
 pub struct Renderer {
@@ -128,7 +128,7 @@ impl Renderer {
         }
         let told = settled.told.into_iter();
         writer.profile.span_facts = told
-            .map(|(span, told)| facts(span, told, keeping.index().get(&span), in_batches.get(&span)))
+            .map(|(span, told)| told.facts(span, keeping.index().get(&span), in_batches.get(&span)))
             .collect();
         writer.profile.relatives = relatives(keeping.index(), &kept, Instant::now());
         writer.profile.traffic = keeping.take_traffic();
@@ -471,24 +471,6 @@ fn is_of_the_capture(frame: &Frame) -> bool {
 fn unnamed(address: u64) -> Frame {
     let name: Arc<str> = format!("[unknown]+{address:#x}").into();
     Frame { function: name.clone(), system_name: name, file: None, line: 0, kind: FrameKind::Native }
-}
-
-fn facts(
-    span: ActiveSpan,
-    told: Told,
-    finished: Option<&IndexedSpan>,
-    batch: Option<&InBatch>,
-) -> (SpanIds, SpanFacts) {
-    let ids = SpanRef { trace_id: span.trace_id, span_id: span.span_id };
-    let facts = SpanFacts {
-        begin_unix_ns: finished.map(|span| span.start_unix_ns),
-        failed: finished.is_some_and(|span| span.failed),
-        wall_ns: Some(told.wall),
-        children_ns: told.children,
-        batch_size: batch.map_or(0, |batch| batch.size),
-        head_of_line_ns: batch.map_or(0, |batch| batch.head_of_line_ns),
-    };
-    (ids.into(), facts)
 }
 
 fn hex(bytes: &[u8]) -> String {
