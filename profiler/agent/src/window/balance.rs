@@ -194,9 +194,10 @@ impl Balance {
             let open = open.within(verdict);
             settled.remainders.extend(open.before_capture());
             settled.overruns.extend(open.overrun());
-            match open.set_exact(verdict, weights) {
-                true => drop(settled.told.insert(open.span, open.told(open.own))),
-                false => inexact.push((open, verdict)),
+            if open.set_exact(verdict, weights) {
+                settled.told.insert(open.span, open.told(open.own.max(open.waited)));
+            } else {
+                inexact.push((open, verdict));
             }
         }
         // Each that is limited leaves more to the other samples of its threads. As many rounds as there are spans are enough.
@@ -292,7 +293,7 @@ impl<'a> Open<'a> {
     }
 
     fn remainder(&self) -> i128 {
-        i128::from(self.own) - i128::from(self.waited + self.sums.cpu)
+        i128::from(self.own) - i128::from(self.sums.seen())
     }
 
     /// Waits and CPU time in this window, in nanoseconds.

@@ -46,10 +46,18 @@ impl Window {
     }
 
     fn told(&mut self, span: ActiveSpan, begin: u64, wall: u64) {
+        self.finished(span, None, begin, wall);
+    }
+
+    fn told_child(&mut self, span: ActiveSpan, parent: ActiveSpan, begin: u64, wall: u64) {
+        self.finished(span, Some(parent.span_id), begin, wall);
+    }
+
+    fn finished(&mut self, span: ActiveSpan, parent: Option<[u8; 8]>, begin: u64, wall: u64) {
         let finished = FinishedSpan {
             span,
-            parent: None,
-            kind: SpanKind::Consumer,
+            parent,
+            kind: if parent.is_none() { SpanKind::Consumer } else { SpanKind::Internal },
             start_unix_ns: begin,
             end_unix_ns: begin + wall,
             failed: false,
@@ -270,4 +278,17 @@ fn a_wait_that_outlasts_its_span_is_its_thread_s_on_two_threads_too() {
         window.told(id(number), 1_000, 31 * MILLISECOND);
     }
     assert_eq!(window.settle(&mut Balance::new(1_000)).0.overruns, HashMap::new());
+}
+
+#[test]
+fn who_waits_beside_its_children_has_no_time_twice() {
+    let mut window = Window::new();
+    computing(&mut window, 0);
+    // 20 ms of its 55 a child was open, in 10 of which the span waited itself.
+    window.saw(id(999), 45 * MILLISECOND, 0, 0);
+    window.told(id(999), 1_000, 55 * MILLISECOND);
+    window.saw(id(1_000), 20 * MILLISECOND, 0, 0);
+    window.told_child(id(1_000), id(999), 1_000, 20 * MILLISECOND);
+    let (settled, _) = window.settle(&mut Balance::new(1_000));
+    assert_eq!(settled.told[&id(999)], Told { wall: 55 * MILLISECOND, children: 10 * MILLISECOND });
 }
