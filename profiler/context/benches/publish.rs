@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use spanprof_context::{Attributes, Key, SpanContext, SpanId, TraceId, thread};
+use spanprof_context::{Attributes, Key, Prepared, SpanContext, SpanId, TraceId, thread};
 
 /// Short loops and many: on a busy machine some run undisturbed.
 const LOOPS: usize = 1_000;
@@ -40,6 +40,11 @@ fn main() {
     });
     best("set with attributes and clear", |round| {
         thread::set_with_attributes(span(round), &attributes);
+        thread::clear();
+    });
+    let prepared: Vec<_> = spans.iter().map(|span| Prepared::new(*span, attributes.clone().into())).collect();
+    best("set prepared and clear", |round| {
+        prepared[round as usize % 64].set();
         thread::clear();
     });
     best("enter and drop", |round| drop(thread::enter(span(round))));

@@ -3,8 +3,8 @@
 //! A service publishes, per thread, the trace and span that it is working on; a profiler outside reads them
 //! while the thread is interrupted. The layouts are OpenTelemetry's, so that any writer works with any reader:
 //!
-//! * **Thread context** (OTEP 4947): [`record`] holds the layout and a parser, [`thread`] the writer,
-//!   [`reading`] what a signal handler or sampler within the process sees.
+//! * **Thread context** (OTEP 4947): [`record`] holds the layout and a parser, [`thread`] the writer, [`Prepared`] a
+//!   record to publish often, [`reading`] what a signal handler or sampler within the process sees.
 //! * **Process context** (OTEP 4719): [`process`] publishes and reads the process-wide half: the resource
 //!   (service name, …) and how to read the threads' records.
 //! * [`locate`] finds, from outside, where a process keeps its threads' records, for our writer and for others.
@@ -34,6 +34,7 @@ pub mod ids;
 pub mod locate;
 pub mod maps;
 pub mod memory;
+mod prepared;
 pub mod process;
 pub mod reading;
 pub mod record;
@@ -42,4 +43,5 @@ pub mod thread;
 
 pub use attributes::{Attributes, Key, KeyMap};
 pub use ids::{SpanContext, SpanId, TraceId};
+pub use prepared::Prepared;
 pub use record::Record;

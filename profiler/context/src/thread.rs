@@ -43,7 +43,7 @@ pub fn set(span: &SpanContext) {
     }
     // SAFETY: the block is this thread's own and nothing else in the process refers to it.
     unsafe {
-        let _ = withdraw(block);
+        hide(block);
         (*block).guard = 0;
         publish(block, Header::new(span, 0));
     }
@@ -58,7 +58,7 @@ pub fn set_with_attributes(span: &SpanContext, attributes: &Attributes) {
     }
     // SAFETY: the block is this thread's own and nothing else in the process refers to it.
     unsafe {
-        let _ = withdraw(block);
+        hide(block);
         (*block).guard = 0;
         let size = append(block, 0, attributes);
         publish(block, Header::new(span, size));
@@ -71,7 +71,7 @@ pub fn clear() {
     let block = slot::block();
     // SAFETY: the block is this thread's own and nothing else in the process refers to it.
     unsafe {
-        let _ = withdraw(block);
+        hide(block);
         (*block).guard = 0;
     }
 }
@@ -218,7 +218,7 @@ impl Drop for Guard {
                 (*block).strays += 1;
                 return;
             }
-            let _ = withdraw(block);
+            hide(block);
             if (*block).guard != self.stamp {
                 (*block).strays += 1;
                 (*block).guard = 0;
@@ -251,12 +251,15 @@ pub struct SetAside {
 /// if no guard is open. Changes nothing.
 #[inline]
 pub fn set_aside() -> Option<Box<SetAside>> {
+    has_guards().then(|| Box::new(set_aside_guards()))
+}
+
+/// Whether guards are open on this thread, so that there is something for [`set_aside`].
+#[inline]
+pub fn has_guards() -> bool {
     let block = slot::block();
     // SAFETY: the block is this thread's own.
-    if unsafe { (*block).guard } == 0 {
-        return None;
-    }
-    Some(Box::new(set_aside_guards()))
+    unsafe { (*block).guard != 0 }
 }
 
 #[cold]
@@ -285,7 +288,7 @@ pub fn put_back(aside: Box<SetAside>) {
     let block = slot::block();
     // SAFETY: the block is this thread's own and nothing else in the process refers to it. The attributes came from there.
     unsafe {
-        let _ = withdraw(block);
+        hide(block);
         (*block).guard = 0;
         if (*block).strays != aside.strays {
             return;
@@ -302,18 +305,29 @@ pub fn put_back(aside: Box<SetAside>) {
     }
 }
 
-/// Hides the record from readers, so that it may be written. Tells whether it was visible.
+/// Hides the record, and tells whether it was visible.
 ///
 /// # Safety
 /// `block` is the calling thread's.
 #[inline(always)]
 unsafe fn withdraw(block: *mut Block) -> bool {
     // SAFETY: the caller's promise.
-    let pointer = unsafe { &(*block).pointer };
-    let published = !pointer.load(Ordering::Relaxed).is_null();
-    pointer.store(ptr::null_mut(), Ordering::Relaxed);
+    unsafe {
+        let published = !(*block).pointer.load(Ordering::Relaxed).is_null();
+        hide(block);
+        published
+    }
+}
+
+/// Hides the record from readers, so that it may be written.
+///
+/// # Safety
+/// `block` is the calling thread's.
+#[inline(always)]
+pub(crate) unsafe fn hide(block: *mut Block) {
+    // SAFETY: the caller's promise.
+    unsafe { (*block).pointer.store(ptr::null_mut(), Ordering::Relaxed) };
     compiler_fence(Ordering::SeqCst);
-    published
 }
 
 /// Writes attributes after the first `size` bytes and returns the new size. All of them where they fit, else as many
@@ -370,9 +384,21 @@ unsafe fn publish(block: *mut Block, header: Header) {
         (*record).trace_id = header.trace_id;
         (*record).span_id = header.span_id;
         (*record).state = header.state;
-        advance(block);
+        show(block, next_sequence(block));
+    }
+}
+
+/// Makes the record visible.
+///
+/// # Safety
+/// `block` is the calling thread's, and withdrawn; the record is in place, and the sequence word never had the value.
+#[inline(always)]
+pub(crate) unsafe fn show(block: *mut Block, sequence: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*block).sequence.store(sequence, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        (*block).pointer.store(record, Ordering::Relaxed);
+        (*block).pointer.store(&raw mut (*block).record, Ordering::Relaxed);
     }
 }
 
@@ -383,12 +409,18 @@ unsafe fn publish(block: *mut Block, header: Header) {
 #[inline(always)]
 unsafe fn advance(block: *mut Block) {
     // SAFETY: the caller's promise.
-    let sequence = unsafe { &(*block).sequence };
-    let mut value = sequence.load(Ordering::Relaxed);
-    if value == 0 {
-        value = first_sequence();
-    }
-    sequence.store(value + 1, Ordering::Relaxed);
+    unsafe { (*block).sequence.store(next_sequence(block), Ordering::Relaxed) };
+}
+
+/// A value that the sequence word never had.
+///
+/// # Safety
+/// `block` is the calling thread's.
+#[inline(always)]
+unsafe fn next_sequence(block: *const Block) -> u64 {
+    // SAFETY: the caller's promise.
+    let value = unsafe { (*block).sequence.load(Ordering::Relaxed) };
+    1 + if value == 0 { first_sequence() } else { value }
 }
 
 #[cold]

@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use spanprof_context::{Attributes, Key, SpanContext, SpanId, TraceId, thread};
+use spanprof_context::{Attributes, Key, Prepared, SpanContext, SpanId, TraceId, thread};
 
 struct Counting;
 
@@ -33,11 +33,13 @@ static ALLOCATOR: Counting = Counting;
 fn publishing_allocates_nothing() {
     let span = SpanContext::new(TraceId([1; 16]), SpanId([2; 8]), 1);
     let attributes = Attributes::new().with(Key::MessagingDestinationName, "orders");
+    let prepared = Prepared::new(span, attributes.clone().into());
     let counted = std::thread::spawn(move || {
         let before = ALLOCATIONS.get();
         for _ in 0..100 {
             thread::set(&span);
             thread::set_with_attributes(&span, &attributes);
+            prepared.set();
             thread::clear();
             let _outer = thread::enter(&span);
             let _inner = thread::enter_with_attributes(&span, &attributes);

@@ -1,14 +1,15 @@
 //! The thread writer, seen through plain byte offsets: nothing here uses the crate's own idea of the layout.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use spanprof_context::locate::{self, Access, RecordBuffer};
 use spanprof_context::memory::ProcessMemory;
 use spanprof_context::thread::{
-    capture, clear, current, enter, enter_with_attributes, put_back, set, set_aside, set_with_attributes,
+    capture, clear, current, enter, enter_with_attributes, has_guards, put_back, set, set_aside,
+    set_with_attributes,
 };
-use spanprof_context::{Attributes, Key, Record, SpanContext, SpanId, TraceId, process};
+use spanprof_context::{Attributes, Key, Prepared, Record, SpanContext, SpanId, TraceId, process};
 
 fn span(number: u8) -> SpanContext {
     SpanContext::new(TraceId([number; 16]), SpanId([number; 8]), 1)
@@ -358,7 +359,42 @@ fn attributes_of_every_size_are_published_whole() {
         let value: String = (0..size).map(|at| char::from(b'a' + ((at * 7 + size) % 26) as u8)).collect();
         let attributes = Attributes::new().with(Key::MessagingDestinationName, &value);
         set_with_attributes(&span(1), &attributes);
-        assert_eq!(&observe().2.unwrap()[28..], attributes.as_bytes(), "{size}");
+        let (_, sequence, record) = observe();
+        assert_eq!(&record.as_ref().unwrap()[28..], attributes.as_bytes(), "{size}");
+        clear();
+        Prepared::new(span(1), Arc::new(attributes)).set();
+        assert_eq!(observe(), (observe().0, sequence + 1, record), "prepared, {size}");
     }
     clear();
+}
+
+#[test]
+fn a_prepared_record_states_what_holds() {
+    let orders = Arc::new(Attributes::new().with(Key::MessagingDestinationName, "orders"));
+    let prepared = Prepared::new(span(1), Arc::clone(&orders));
+    let invalid = Prepared::new(SpanContext::new(TraceId([1; 16]), SpanId([0; 8]), 1), orders);
+    thread::spawn(move || {
+        prepared.set();
+        assert_ne!(observe().1, 1, "a thread's first sequence number isn't that of an earlier one");
+        assert_eq!(capture().unwrap(), (*prepared.span(), Attributes::clone(prepared.attributes())));
+        invalid.set();
+        assert_eq!(observe().2, None);
+        let guard = enter(&span(2));
+        assert!(has_guards());
+        prepared.set();
+        assert!(!has_guards(), "it takes the thread over");
+        drop(guard);
+        assert_eq!(current(), Some(span(1)));
+        {
+            let _inner = enter(&span(3));
+            assert_eq!(attribute_of_record(Key::MessagingDestinationName).as_deref(), Some("orders"));
+        }
+        assert_eq!(capture().unwrap().0, span(1));
+    })
+    .join()
+    .unwrap();
+}
+
+fn attribute_of_record(key: Key) -> Option<String> {
+    capture()?.1.get(key).map(str::to_owned)
 }

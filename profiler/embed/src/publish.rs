@@ -2,6 +2,8 @@
 //!
 //! The context crate's writer stays free of it: whoever only publishes pays for nothing else.
 
+#[cfg(feature = "tracing")]
+use spanprof_context::Prepared;
 use spanprof_context::{Attributes, SpanContext, thread};
 
 /// Publishes a span without attributes for the calling thread. An invalid one clears.
@@ -13,10 +15,17 @@ pub(crate) fn set(span: &SpanContext) {
 }
 
 /// Publishes a span with attributes for the calling thread. An invalid one clears.
-#[cfg(any(feature = "opentelemetry", feature = "tracing"))]
+#[cfg(feature = "opentelemetry")]
 #[inline]
 pub(crate) fn set_with_attributes(span: &SpanContext, attributes: &Attributes) {
     thread::set_with_attributes(span, attributes);
+    changed();
+}
+
+/// Publishes a prepared record for the calling thread. One of an invalid span clears.
+#[cfg(feature = "tracing")]
+pub(crate) fn set_prepared(record: &Prepared) {
+    record.set();
     changed();
 }
 

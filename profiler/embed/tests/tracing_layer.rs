@@ -171,9 +171,13 @@ fn spans_marked_by_hand_come_back() {
         let orders = Attributes::new().with(Key::MessagingDestinationName, "orders");
         let by_hand = spanprof::enter_with_attributes([1; 16], [2; 8], &orders);
         let published = capture();
-        {
-            let _outer = info_span!("outer", messaging.destination.name = "another").entered();
-            let _inner = info_span!("inner").entered();
+        let outer = info_span!("outer", messaging.destination.name = "another");
+        let inner = outer.in_scope(|| info_span!("inner"));
+        // The first time the thread doesn't know them.
+        for _ in 0..2 {
+            let _outer = outer.enter();
+            let _inner = inner.enter();
+            assert_eq!(attribute(Key::MessagingDestinationName).as_deref(), Some("another"));
             let _again_by_hand = spanprof::enter([3; 16], [4; 8]);
             assert_eq!(current().unwrap().span_id, SpanId([4; 8]));
         }
@@ -183,6 +187,40 @@ fn spans_marked_by_hand_come_back() {
         assert!(current().is_some());
         drop(entered);
     });
+}
+
+/// Where a thread's end has taken the layer's storage, spans in the destructors of other storage find none.
+#[test]
+fn spans_at_a_thread_s_end_leave_nothing() {
+    struct Last(Span, Option<tracing::span::EnteredSpan>, mpsc::Sender<Option<SpanContext>>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.0.in_scope(|| self.2.send(current()).unwrap());
+            self.2.send(current()).unwrap();
+            self.1 = None;
+            self.2.send(current()).unwrap();
+        }
+    }
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+    }
+    let dispatch = tracing::Dispatch::new(subscriber());
+    let (found, finds) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Destroyed in the reverse order of their first use: the layer's storage, then this, then the registry's.
+        tracing::subscriber::with_default(tracing_subscriber::registry(), || info_span!("").in_scope(|| {}));
+        LAST.with(|_| {});
+        tracing::dispatcher::with_default(&dispatch, || {
+            let span = info_span!("span");
+            let entered = span.clone().entered();
+            LAST.set(Some(Last(span, Some(entered), found)));
+            assert!(current().is_some());
+        });
+    })
+    .join()
+    .unwrap();
+    let finds: Vec<_> = finds.iter().collect();
+    assert_eq!(finds[1..], [None, None], "{finds:?}");
 }
 
 #[test]
