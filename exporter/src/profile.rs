@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use spanprof_symbolizer::Frame;
 
 use crate::facts::{SpanFacts, SpanIds};
@@ -38,7 +39,7 @@ pub struct Profile {
     locations: Interner<Location>,
     stacks: Interner<Vec<LocationId>>,
     label_sets: Interner<Vec<Label>>,
-    samples: HashMap<SampleKey, SampleValue>,
+    samples: HashMap<SampleKey, SampleValue, RandomState>,
 }
 
 /// What kind of time a sample counts.
@@ -351,12 +352,12 @@ impl LabelValue {
 #[derive(Debug, Clone)]
 struct Interner<T> {
     values: Vec<T>,
-    positions: HashMap<T, u32>,
+    positions: HashMap<T, u32, RandomState>,
 }
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Interner { values: Vec::new(), positions: HashMap::new() }
+        Interner { values: Vec::new(), positions: HashMap::default() }
     }
 }
 

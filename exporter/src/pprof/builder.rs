@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::message::{Function, Line, Mapping, PprofLabel, PprofLocation, PprofProfile, Sample, ValueType};
 use crate::profile::{LabelValue, LocationId, ModuleId, Profile, SampleKind, StackId};
 use crate::stack_bounds::{LONGEST_STACK, Place, bounded};
@@ -23,8 +25,8 @@ pub(crate) struct SampleRow<'a> {
 pub(crate) struct ProfileBuilder<'a> {
     profile: &'a Profile,
     message: PprofProfile,
-    strings: HashMap<&'a str, i64>,
-    functions: HashMap<(i64, i64, i64), u64>,
+    strings: HashMap<&'a str, i64, RandomState>,
+    functions: HashMap<(i64, i64, i64), u64, RandomState>,
     /// The number that each of the profile's locations was written under; 0 for those that were not. A table
     /// and not a map: a busy profile asks a million times.
     locations: Vec<u64>,
@@ -39,8 +41,8 @@ impl<'a> ProfileBuilder<'a> {
         let mut builder = ProfileBuilder {
             profile,
             message: PprofProfile::default(),
-            strings: HashMap::new(),
-            functions: HashMap::new(),
+            strings: HashMap::default(),
+            functions: HashMap::default(),
             locations: vec![0; profile.locations().len()],
             mappings: HashMap::new(),
             made_up: HashMap::new(),

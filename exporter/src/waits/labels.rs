@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{Activity, Wait, wait_of};
 use crate::profile::{Label, LabelSetId, LabelValue, Profile, SampleKind, StackId, label};
 
@@ -10,8 +12,8 @@ use crate::profile::{Label, LabelSetId, LabelValue, Profile, SampleKind, StackId
 /// At most as many sets come into being as there were, times [`Wait::ALL`].
 #[derive(Debug, Default)]
 pub struct WaitLabels {
-    waits: HashMap<(StackId, SampleKind, Activity), Option<Wait>>,
-    extended: HashMap<(LabelSetId, Wait), LabelSetId>,
+    waits: HashMap<(StackId, SampleKind, Activity), Option<Wait>, RandomState>,
+    extended: HashMap<(LabelSetId, Wait), LabelSetId, RandomState>,
 }
 
 impl WaitLabels {

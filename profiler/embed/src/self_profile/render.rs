@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use spanprof_context::attributes::KEYS;
 use spanprof_context::record::AttributeIterator;
 use spanprof_context::{SpanContext, SpanId, TraceId};
@@ -49,11 +50,12 @@ impl Renderer {
             modules,
             names,
             kept: choose_spans(shares),
+            pid: std::process::id().into(),
             service: Arc::clone(&self.service),
-            stacks: HashMap::new(),
+            stacks: HashMap::default(),
             module_ids: HashMap::new(),
             folded_attributes: window.folded_attributes(),
-            label_sets: HashMap::new(),
+            label_sets: HashMap::default(),
             waits: WaitLabels::default(),
         };
         for share in shares {
@@ -80,7 +82,7 @@ impl Renderer {
                 }
             }
         }
-        let mut names = Names::new();
+        let mut names = Names::default();
         for (module, addresses) in wanted {
             let module = &modules.all()[module];
             let Some(object) = &module.object else { continue };
@@ -94,18 +96,20 @@ impl Renderer {
     }
 }
 
-type Names = HashMap<u64, Vec<Frame>>;
+type Names = HashMap<u64, Vec<Frame>, RandomState>;
 
 /// The spans with the most time; ties go to the smaller id.
-fn choose_spans(shares: &[Share]) -> HashSet<Ids> {
-    let mut seen: HashMap<Ids, u64> = HashMap::new();
+fn choose_spans(shares: &[Share]) -> HashSet<Ids, RandomState> {
+    let mut seen: HashMap<Ids, u64, RandomState> = HashMap::default();
     for share in shares {
         if let Some(span) = share.span {
             *seen.entry(ids(&span)).or_default() += share.nanoseconds;
         }
     }
     let mut all: Vec<(Ids, u64)> = seen.into_iter().collect();
-    all.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    if all.len() > SPAN_BUDGET {
+        all.select_nth_unstable_by(SPAN_BUDGET, |a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    }
     all.into_iter().take(SPAN_BUDGET).map(|(ids, _)| ids).collect()
 }
 
@@ -113,18 +117,21 @@ fn ids(span: &SpanContext) -> Ids {
     (span.trace_id, span.span_id)
 }
 
+/// What labels tell: the thread, the ids of a span that keeps them, and the attributes as they stand in a record.
+type Labelled<'a> = (Option<ThreadId>, Option<Ids>, &'a [u8]);
+
 struct Writer<'a> {
     profile: Profile,
     window: &'a Window,
     modules: &'a LoadedModules,
     names: Names,
-    kept: HashSet<Ids>,
+    kept: HashSet<Ids, RandomState>,
+    pid: i64,
     service: Arc<str>,
-    stacks: HashMap<Place, StackId>,
+    stacks: HashMap<Place, StackId, RandomState>,
     module_ids: HashMap<usize, ModuleId>,
     folded_attributes: HashMap<AttributesNumber, &'a [u8]>,
-    /// Of threads, and of spans that keep their ids.
-    label_sets: HashMap<(Option<ThreadId>, Option<Ids>), LabelSetId>,
+    label_sets: HashMap<Labelled<'a>, LabelSetId, RandomState>,
     waits: WaitLabels,
 }
 
@@ -149,13 +156,17 @@ impl Writer<'_> {
     fn labels(&mut self, share: &Share) -> LabelSetId {
         let (thread, span) = (share.thread, share.span);
         let kept = span.as_ref().map(ids).filter(|ids| self.kept.contains(ids));
-        // The others are told apart by their attributes alone.
-        let key = (span.is_none() && share.attributes.is_none() || kept.is_some()).then_some((thread, kept));
-        if let Some(known) = key.as_ref().and_then(|key| self.label_sets.get(key)) {
+        let attributes = match (&span, share.attributes) {
+            (Some(span), _) => self.window.attributes_of(span),
+            (None, Some(number)) => self.folded_attributes.get(&number).copied().unwrap_or_default(),
+            (None, None) => &[],
+        };
+        let key: Labelled<'_> = (thread, kept, attributes);
+        if let Some(known) = self.label_sets.get(&key) {
             return *known;
         }
         let mut labels = vec![
-            Label::number(label::PID, i64::from(std::process::id())),
+            Label::number(label::PID, self.pid),
             Label::text(label::SERVICE_NAME, Arc::clone(&self.service)),
         ];
         if let Some(thread) = thread {
@@ -165,19 +176,13 @@ impl Writer<'_> {
                 labels.push(Label::text(label::THREAD_NAME, name));
             }
         }
-        if let Some(span) = span {
-            if kept.is_some() {
-                labels.push(Label::text(label::TRACE_ID, span.trace_id.to_string()));
-                labels.push(Label::text(label::SPAN_ID, span.span_id.to_string()));
-            }
-            add_attributes(self.window.attributes_of(&span), &mut labels);
-        } else if let Some(bytes) = share.attributes.and_then(|number| self.folded_attributes.get(&number)) {
-            add_attributes(bytes, &mut labels);
+        if let Some((trace_id, span_id)) = kept {
+            labels.push(Label::text(label::TRACE_ID, trace_id.to_string()));
+            labels.push(Label::text(label::SPAN_ID, span_id.to_string()));
         }
+        add_attributes(attributes, &mut labels);
         let set = self.profile.intern_labels(labels);
-        if let Some(key) = key {
-            self.label_sets.insert(key, set);
-        }
+        self.label_sets.insert(key, set);
         set
     }
 

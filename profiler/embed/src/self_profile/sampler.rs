@@ -142,7 +142,8 @@ impl Sampler {
     fn take_episodes(&mut self, account: &Ledger) {
         let (told, window) = (&mut self.told, &mut self.window);
         account.drain(|thread, episode| {
-            let episode = match told.remove(&thread) {
+            let seen = if told.is_empty() { None } else { told.remove(&thread) };
+            let episode = match seen {
                 Some(seen) if episode.is_one() && seen.begin == episode.begin => episode.after(&seen),
                 _ => episode,
             };

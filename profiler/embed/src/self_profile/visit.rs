@@ -83,12 +83,27 @@ impl Visitor {
         self.statistics.read()
     }
 
+    /// Stack pointer and instruction of a thread that is blocked; `None` of one that runs.
+    fn waits_at(&self) -> io::Result<Option<(u64, u64)>> {
+        let mut text = [0; 256];
+        let length = self.call.read_at(&mut text, 0)?;
+        Ok(text.get(..length).and_then(parse))
+    }
+
     /// Looks. `copy` is overwritten.
     pub(super) fn look(&self, thread_pointer: usize, copy: &mut Vec<u8>) -> Look {
+        // Most threads that have a span run: that is seen by this read alone, and what it tells of others is read again.
+        match self.waits_at() {
+            Ok(None) => return Look::Running,
+            Ok(Some(_)) => {}
+            Err(_) => return Look::Gone,
+        }
         let Some(before) = self.scheduled() else { return Look::Gone };
-        let mut text = [0; 256];
-        let Ok(length) = self.call.read_at(&mut text, 0) else { return Look::Gone };
-        let Some((stack, instruction)) = text.get(..length).and_then(parse) else { return Look::Running };
+        let (stack, instruction) = match self.waits_at() {
+            Ok(Some(waits_at)) => waits_at,
+            Ok(None) => return Look::Running,
+            Err(_) => return Look::Gone,
+        };
 
         let slot = reading::static_offset().map(|offset| thread_pointer.wrapping_add_signed(offset));
         copy.resize(SLOT_COPY_SIZE + STACK_BYTES, 0);

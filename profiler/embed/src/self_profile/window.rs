@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use spanprof_context::{SpanContext, SpanId, TraceId};
 
 use super::clock::ThreadId;
@@ -114,9 +115,9 @@ pub(super) struct Window {
     /// Stretches of threads under one span.
     episodes: Vec<Stretch>,
     /// Short stretches together, per thread and span.
-    brief: HashMap<(ThreadId, TraceId, SpanId), Stretch>,
+    brief: HashMap<(ThreadId, TraceId, SpanId), Stretch, RandomState>,
     suspended: Vec<Suspended>,
-    folded: HashMap<(Option<StackNumber>, Option<AttributesNumber>), Suspended>,
+    folded: HashMap<(Option<StackNumber>, Option<AttributesNumber>), Suspended, RandomState>,
     /// Of all waits so far: how many, and how long, in nanoseconds.
     all_suspended: (u64, u64),
     pub(super) threads: HashMap<ThreadId, ThreadTimes>,
@@ -126,9 +127,10 @@ pub(super) struct Window {
     pub(super) cpu_own: u64,
     pub(super) losses: Losses,
     stacks: Vec<Stack>,
-    stack_numbers: HashMap<Stack, StackNumber>,
-    attributes: HashMap<SpanContext, Box<[u8]>>,
-    folded_attributes: HashMap<Box<[u8]>, AttributesNumber>,
+    /// By why they end, then by addresses: so that a look-up needs no stack of its own.
+    stack_numbers: HashMap<StackEnd, HashMap<Arc<[u64]>, StackNumber, RandomState>, RandomState>,
+    attributes: HashMap<SpanContext, Box<[u8]>, RandomState>,
+    folded_attributes: HashMap<Box<[u8]>, AttributesNumber, RandomState>,
 }
 
 impl Window {
@@ -255,8 +257,8 @@ impl Window {
 
     /// Stores a stack once.
     pub(super) fn stack(&mut self, addresses: &[u64], end: StackEnd) -> Option<StackNumber> {
-        let stack = Stack { addresses: addresses.into(), end };
-        if let Some(number) = self.stack_numbers.get(&stack) {
+        let numbers = self.stack_numbers.entry(end).or_default();
+        if let Some(number) = numbers.get(addresses) {
             return Some(*number);
         }
         if self.stacks.len() == MAX_STACKS {
@@ -264,8 +266,9 @@ impl Window {
             return None;
         }
         let number = StackNumber(self.stacks.len() as u32);
-        self.stacks.push(stack.clone());
-        self.stack_numbers.insert(stack, number);
+        let addresses: Arc<[u64]> = addresses.into();
+        numbers.insert(Arc::clone(&addresses), number);
+        self.stacks.push(Stack { addresses, end });
         Some(number)
     }
 
