@@ -188,7 +188,8 @@ impl AgentBuilder {
         self
     }
 
-    /// How much time one profile covers, from a second to ten minutes. 10 s unless set.
+    /// How much time one profile covers, from a second to ten minutes. 15 s unless set: most of a profile's cost is reading
+    /// names, once per profile.
     #[must_use]
     pub fn window(mut self, window: std::time::Duration) -> Self {
         self.settings.window = Some(window);

@@ -81,7 +81,7 @@
 //! | `SPANPROF_SELF_PROFILE` | `false`: publish, and tell finished spans, only |
 //! | `SPANPROF_HZ` | samples per second of CPU time, 1 to 1000; 99 unless set |
 //! | `SPANPROF_OFF_CPU` | `false`: blocked threads aren't visited |
-//! | `SPANPROF_WINDOW_SECONDS` | how much time one profile covers; 10 unless set |
+//! | `SPANPROF_WINDOW_SECONDS` | how much time one profile covers; 15 unless set |
 #![cfg_attr(
     feature = "opentelemetry",
     doc = r#"

@@ -1,6 +1,6 @@
 //! A service whose spans, stacks and threads are ever new, and what it holds of memory meanwhile.
 //!
-//! An hour of a service passes in a minute: windows are a second long where they are ten else, each message has a span of
+//! An hour of a service passes in a minute: windows are a second long where they are fifteen else, each message has a span of
 //! its own, calls take one of 4,096 paths, and 100 threads a second come and go. The work is paced, so that two
 //! variants do the same.
 //!

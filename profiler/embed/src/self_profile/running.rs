@@ -26,7 +26,9 @@ use super::visit;
 use crate::settings::Settings;
 
 const DEFAULT_HERTZ: u32 = 99;
-const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
+/// As often as agents that pull or push profiles do by default. Names of addresses that were not seen before are read anew
+/// each time (some 25 ms), as keeping what they are read from would take megabytes.
+const DEFAULT_WINDOW: Duration = Duration::from_secs(15);
 /// How long the start waits for unwind tables (a millisecond per megabyte of code), so that the first message is seen whole.
 const START_LIMIT: Duration = Duration::from_millis(500);
 /// How long dropping the agent may take: the last window is closed, named and sent meanwhile, or lost.
