@@ -18,8 +18,10 @@ use crate::clock;
 /// Inside another `Watch` it does nothing but hand on polls: the outer one sees all.
 #[must_use = "futures do nothing unless polled"]
 #[derive(Debug)]
+#[repr(C)]
 pub struct Watch<F> {
-    /// Before the future, so that a suspension that is cancelled ends before the future's own destructors run.
+    /// Before the future, so that a suspension that is cancelled ends before the future's own destructors run; and at the
+    /// lowest address, where a runtime's task has what it touches at each poll.
     meter: Meter,
     future: F,
 }
