@@ -1,6 +1,6 @@
 //! Memory and CPU of a busy two-thread service: bare, publishing its spans, profiling itself, and under two peers.
 //!
-//!     cargo run --release --bin embedded -- [--rounds 15] [--seconds 12]
+//!     cargo run --release --bin embedded -- [--rounds 5] [--seconds 46]
 //!
 //! Each round runs every variant once, as a process of its own; figures are medians over the rounds, and the CPU ratio is
 //! that to the bare run of the same round, with the interval that holds the true median in 95 of 100 cases.
@@ -12,8 +12,8 @@ use spanprof_benches::variants::{Variant, argument, number, take_turns};
 const SERVICE: &str = "embedded-service";
 
 fn main() {
-    let rounds = argument("--rounds", 15) as usize;
-    let seconds = argument("--seconds", 12);
+    let rounds = argument("--rounds", 5) as usize;
+    let seconds = argument("--seconds", 46);
     let bare = Variant::build(SERVICE, "bare", "");
     let variants = [
         bare.clone(),

@@ -104,7 +104,7 @@ fn read(threads: &[(&'static Done, JoinHandle<()>)]) -> [u64; 3] {
 }
 
 fn main() {
-    let seconds = argument("--seconds", 12);
+    let seconds = argument("--seconds", 46);
     let started = clock::process_cpu_ns();
     let profiler = variant::start();
     let provider = SdkTracerProvider::builder().build();
