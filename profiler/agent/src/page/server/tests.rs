@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,8 +214,26 @@ fn hostile_questions_are_refused_and_the_next_one_is_answered() {
     assert_eq!(server.get("/").0, 200);
 }
 
+/// Whether this is the process of that test alone: if not, runs it in one, as other tests' memory is none of its.
+fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "SPANPROF_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let name = format!("page::server::tests::{test}");
+    let program = std::env::current_exe().unwrap();
+    let ran = Command::new(program).args(["--exact", &name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let told = String::from_utf8_lossy(&ran.stdout);
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && told.contains("1 passed"), "{told}{errors}");
+    false
+}
+
 #[test]
 fn a_thousand_that_never_finish_asking_take_no_memory_and_leave_room() {
+    if !is_alone("a_thousand_that_never_finish_asking_take_no_memory_and_leave_room") {
+        return;
+    }
     let server = serve(&[window(1_000, 1)]);
     assert_eq!(server.get("/").0, 200);
     let before = resident();
@@ -237,6 +256,9 @@ fn a_thousand_that_never_finish_asking_take_no_memory_and_leave_room() {
 
 #[test]
 fn slow_readers_hold_no_more_than_a_few_answers() {
+    if !is_alone("slow_readers_hold_no_more_than_a_few_answers") {
+        return;
+    }
     let server = serve(&[window(1_000, 20_000)]);
     let (_, _, body) = server.get("/api/profile");
     let before = resident();
