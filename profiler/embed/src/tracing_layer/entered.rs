@@ -224,11 +224,10 @@ impl Known {
         name: Name,
         look_up: impl FnOnce() -> Option<Arc<Published>>,
     ) -> Option<&Published> {
-        let entry = &mut self.0[Self::place(name)];
-        match entry {
-            Some((known, published)) if *known == name && !published.is_over() => {}
-            _ => *entry = look_up().map(|published| (name, published)),
+        let place = Self::place(name);
+        if self.find(name).is_none() {
+            self.0[place] = look_up().map(|published| (name, published));
         }
-        entry.as_ref().map(|(_, published)| &**published)
+        self.0[place].as_ref().map(|(_, published)| &**published)
     }
 }
