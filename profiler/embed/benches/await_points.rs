@@ -10,6 +10,7 @@ use std::future::{Future, poll_fn};
 use std::hint::black_box;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,6 +40,61 @@ fn below(depth: usize) -> Pin<Box<dyn Future<Output = ()>>> {
         black_box(depth);
     }
     if depth == 0 { Box::pin(suspends()) } else { Box::pin(inner(depth)) }
+}
+
+/// The same, in a span of its own at each poll: a thread's table is soon full of them.
+fn in_spans_of_its_own() -> impl Future<Output = ()> {
+    let (mut inner, mut number) = (Box::pin(suspends()), 0_u64);
+    poll_fn(move |context| {
+        number += 1;
+        let _span = spanprof::enter([3; 16], number.to_ne_bytes());
+        inner.as_mut().poll(context)
+    })
+}
+
+/// What a suspension adds where a thousand tasks take turns and other work displaces their memory meanwhile: all are woken,
+/// then all polled.
+fn in_turn<F: Future<Output = ()>>(make: impl Fn(Arc<Mutex<Option<Waker>>>) -> F) -> f64 {
+    const TASKS: usize = 1_000;
+    let kept: Vec<_> = (0..TASKS).map(|_| Arc::new(Mutex::new(None))).collect();
+    let mut tasks: Vec<_> = kept.iter().map(|kept| Box::pin(make(kept.clone()))).collect();
+    let mut others = OTHERS.lock().expect("no panic");
+    let mut at = 0;
+    let mut displace = || {
+        for _ in 0..64 {
+            at = (at + 64) % others.len();
+            others[at] += 1;
+        }
+    };
+    let waker = tokio_like_waker();
+    let mut context = Context::from_waker(&waker);
+    let mut best = f64::MAX;
+    for _ in 0..LOOPS {
+        let start = Instant::now();
+        for kept in &kept {
+            displace();
+            if let Some(waker) = kept.lock().expect("no panic").take() {
+                waker.wake();
+            }
+        }
+        for task in &mut tasks {
+            displace();
+            assert!(task.as_mut().poll(&mut context).is_pending());
+        }
+        best = best.min(start.elapsed().as_nanos() as f64 / TASKS as f64);
+    }
+    best
+}
+
+/// What displaces the tasks' memory: more than a processor's second cache holds.
+static OTHERS: Mutex<[u8; 4 << 20]> = Mutex::new([0; 4 << 20]);
+
+/// Leaves its waker where others find it.
+fn leaves_waker(kept: Arc<Mutex<Option<Waker>>>) -> impl Future<Output = ()> {
+    poll_fn(move |context| {
+        *kept.lock().expect("no panic") = Some(context.waker().clone());
+        Poll::Pending
+    })
 }
 
 /// Branches that all keep a waker at each poll; the last one wakes.
@@ -176,6 +232,16 @@ fn main() {
         let name = format!("the same {depth} boxed async functions deep");
         compare(&name, || per_poll(below(depth)), || per_poll(below(depth).watched()));
     }
+    compare(
+        "the same, each in a span of its own",
+        || per_poll(in_spans_of_its_own()),
+        || per_poll(in_spans_of_its_own().watched()),
+    );
+    compare(
+        "a thousand tasks, their memory displaced",
+        || in_turn(leaves_waker),
+        || in_turn(|kept| leaves_waker(kept).watched()),
+    );
     compare("20 branches, one wakes", || per_poll(branches(20)), || per_poll(branches(20).watched()));
     compare(
         "a watch in a watch, 8 functions deep",

@@ -18,10 +18,12 @@ const FEW: usize = 8;
 /// Spans that one poll may suspend under.
 const MAXIMUM_CONTEXTS: usize = 8;
 
-/// Notes on one task, in two parts: with a thousand tasks each line of memory that a suspension touches has to be fetched, so
-/// what a poll with one branch and no attributes needs lies together.
+/// Notes on one task, in three parts: with a thousand tasks each line of memory that a suspension touches has to be fetched,
+/// so what a poll with one branch and no attributes needs lies beside what is touched anyway.
 pub(super) struct Notes<'a> {
     pub(super) head: &'a mut Head,
+    /// The first span of this poll.
+    pub(super) span: &'a mut PackedSpan,
     pub(super) body: &'a mut Body,
 }
 
@@ -38,8 +40,6 @@ pub(super) struct Head {
     attributes_length: u8,
     /// The branch noted last; it moves to the others when another one follows.
     latest: Branch,
-    /// The first span of this poll.
-    span: PackedSpan,
 }
 
 /// What few polls need.
@@ -68,7 +68,7 @@ struct Context {
 /// Where and under which span a task waited.
 pub(super) struct Waited<'a> {
     pub(super) place: Option<&'static Place>,
-    pub(super) span: PackedSpan,
+    pub(super) span: &'a PackedSpan,
     /// As encoded in the record.
     pub(super) attributes: &'a [u8],
 }
@@ -81,15 +81,7 @@ impl Context {
 
 impl Head {
     pub(super) const fn new() -> Self {
-        Self {
-            poll: 1,
-            last: 0,
-            count: 0,
-            contexts: 0,
-            attributes_length: 0,
-            latest: NO_BRANCH,
-            span: PackedSpan::NONE,
-        }
+        Self { poll: 1, last: 0, count: 0, contexts: 0, attributes_length: 0, latest: NO_BRANCH }
     }
 }
 
@@ -164,17 +156,17 @@ impl<'a> Notes<'a> {
         let branch =
             number.and_then(|number| self.branch(number)).or_else(|| self.branch(self.head.last.into()));
         let (place, context) = branch.map_or((None, 0), |branch| (branch.place, branch.context));
-        let Notes { head, body } = self;
+        let Notes { head, span, body } = self;
         if context == 0 {
             let attributes = &body.attributes[..usize::from(head.attributes_length)];
-            return Waited { place, span: head.span, attributes };
+            return Waited { place, span, attributes };
         }
         match body.more_contexts.get(usize::from(context) - 1) {
             Some(context) => {
                 let attributes = &context.attributes[..usize::from(context.length)];
-                Waited { place, span: context.span, attributes }
+                Waited { place, span: &context.span, attributes }
             }
-            None => Waited { place, span: PackedSpan::NONE, attributes: &[] },
+            None => Waited { place, span: &PackedSpan::NONE, attributes: &[] },
         }
     }
 
@@ -189,7 +181,7 @@ impl<'a> Notes<'a> {
     #[inline]
     fn take_first_span(&mut self) {
         let (span, length) = calling_thread::span_with_attributes(&mut self.body.attributes);
-        self.head.span = span;
+        *self.span = span;
         self.head.attributes_length = length as u8;
         self.head.contexts = 1;
     }
@@ -213,7 +205,7 @@ impl<'a> Notes<'a> {
             return 0;
         }
         let span = calling_thread::span();
-        if self.head.span.is(&span) { 0 } else { self.further_context(span) }
+        if self.span.is(&span) { 0 } else { self.further_context(span) }
     }
 
     #[cold]
@@ -242,15 +234,15 @@ impl<'a> Notes<'a> {
 mod tests {
     use super::*;
 
-    struct Whole(Head, Body);
+    struct Whole(Head, PackedSpan, Body);
 
     impl Whole {
         fn new() -> Whole {
-            Whole(Head::new(), Body::new())
+            Whole(Head::new(), PackedSpan::NONE, Body::new())
         }
 
         fn notes(&mut self) -> Notes<'_> {
-            Notes { head: &mut self.0, body: &mut self.1 }
+            Notes { head: &mut self.0, span: &mut self.1, body: &mut self.2 }
         }
     }
 

@@ -6,7 +6,7 @@
 use spanprof_context::{SpanContext, SpanId, TraceId};
 
 /// A span, or none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PackedSpan {
     pub(super) trace_id: [u64; 2],
     pub(super) span_id: u64,

@@ -113,9 +113,9 @@ fn all() -> impl Iterator<Item = &'static Recorder> {
     std::iter::successors(first, move |recorder| follow(recorder.next.load(Ordering::Acquire)))
 }
 
-/// Records a suspension that is over.
+/// Records a suspension that is over. What there was no room for is taken from its key.
 #[inline]
-pub(super) fn record(key: Key, attributes: &[u8], sums: Sums) {
+pub(super) fn record(key: &mut Key, attributes: &[u8], sums: Sums) {
     if with(|recorder| recorder.record(key, attributes, &sums)) != Some(true) {
         losses::suspension(sums.suspended + sums.ready);
     }
@@ -136,7 +136,7 @@ pub(super) fn drain(visit: &mut dyn FnMut(&Suspension<'_>)) {
 
 impl Recorder {
     #[inline]
-    fn record(&self, key: Key, attributes: &[u8], sums: &Sums) -> bool {
+    fn record(&self, key: &mut Key, attributes: &[u8], sums: &Sums) -> bool {
         let first = usize::from(self.turn.get());
         // A drain has one at a time. Between two tries it may have gone on from one to the other, but not often.
         for turn in [first, 1 - first, first, 1 - first] {

@@ -1,12 +1,19 @@
 //! What a watched task shares with the wakers that its leaves keep: the runtime's waker and the stamp of the wake-up.
 //!
 //! Allocated at the first clone and used until the runtime gives the task another waker. Nothing in it is locked: the
-//! wake-up that comes first sets one word, time and branch together, by compare-and-exchange from 0; who it was is
-//! written beside it under a tag that names that word. The poll takes both and sets the word back to 0.
+//! wake-up that comes first claims one word by compare-and-exchange from 0, writes beside it who it was, and then sets the
+//! word to time and branch together. The poll takes all of it and sets the word back to 0.
+//!
+//! With a thousand tasks each line of memory that a suspension touches has to be fetched, from another processor if one
+//! woke the task there. So the owners are counted here and not by an `Arc`, whose count would be a line of its own, and
+//! what a usual suspension needs lies on one line, from the clone to the poll that follows it.
 
 use std::cell::UnsafeCell;
+use std::mem::offset_of;
+use std::ops::Deref;
 use std::panic::RefUnwindSafe;
-use std::ptr;
+use std::process;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::task::{RawWakerVTable, Waker};
 
@@ -18,22 +25,26 @@ use crate::clock;
 /// How many numbers a branch can have. 0 stands for none.
 pub(super) const NUMBERS: usize = 64;
 
-/// What every suspension touches comes first.
+/// What is shared; what every suspension touches comes first.
 #[repr(C, align(64))]
 pub(super) struct Shared {
+    owners: AtomicU32,
+    /// The thread that woke, and [`HAS_SPAN`]. Written, as is its span, by who has claimed the word, until that is set.
+    by: AtomicU32,
+    /// 0, or [`CLAIMED`], or the first wake-up since the poll began.
+    woken: AtomicU64,
     outer: Waker,
     /// The table of the waker that `outer` was cloned from.
     table: &'static RawWakerVTable,
-    /// 0, or the first wake-up since the poll began.
-    woken: AtomicU64,
-    /// Touched by polls and by the watch's end alone, as are the rest of the notes.
+    /// Touched by polls and by the watch's end alone, as is the rest of the notes.
     head: UnsafeCell<Head>,
-    by: By,
+    by_span: BySpan,
     body: UnsafeCell<Body>,
 }
 
-/// With the counts beside it, what a suspended task takes.
-const _: () = assert!(size_of::<Shared>() + align_of::<Shared>() <= 512);
+const _: () = assert!(offset_of!(Shared, by_span) <= 64, "a usual suspension's are on one line");
+/// What a suspended task takes.
+const _: () = assert!(size_of::<Shared>() <= 384);
 
 // SAFETY: the notes are reached only through `notes`, whose callers hold the one watch exclusively.
 unsafe impl Sync for Shared {}
@@ -55,15 +66,23 @@ impl Woken {
     }
 }
 
+/// No wake-up: a stamp is at least 1, so a word at least 64.
+const CLAIMED: u64 = 1;
+
+/// The kernel's thread ids have 22 bits.
+const HAS_SPAN: u32 = 1 << 31;
+
 impl Shared {
     /// Clones the runtime's waker.
-    pub(super) fn new(outer: &Waker) -> Self {
+    fn new(outer: &Waker) -> Self {
         Self {
+            owners: AtomicU32::new(1),
+            by: AtomicU32::new(0),
+            woken: AtomicU64::new(0),
             outer: outer.clone(),
             table: outer.vtable(),
-            woken: AtomicU64::new(0),
             head: UnsafeCell::new(Head::new()),
-            by: By::default(),
+            by_span: BySpan::default(),
             body: UnsafeCell::new(Body::new()),
         }
     }
@@ -79,12 +98,14 @@ impl Shared {
             && (ptr::eq(self.table, outer.vtable()) || ptr::eq(self.outer.vtable(), outer.vtable()))
     }
 
+    /// The notes, of which `span` lies elsewhere.
+    ///
     /// # Safety
     /// The caller has the watch that this belongs to for itself, and lets go of the notes before it calls foreign code.
     #[inline]
-    pub(super) unsafe fn notes(&self) -> Notes<'_> {
+    pub(super) unsafe fn notes<'a>(&'a self, span: &'a mut PackedSpan) -> Notes<'a> {
         // SAFETY: the caller's promise.
-        unsafe { Notes { head: &mut *self.head.get(), body: &mut *self.body.get() } }
+        unsafe { Notes { head: &mut *self.head.get(), span, body: &mut *self.body.get() } }
     }
 
     /// Wakes the task, by a branch's waker.
@@ -99,81 +120,128 @@ impl Shared {
     /// Notes a wake-up unless there was one before.
     #[inline]
     pub(super) fn stamp(&self, now: u64, number: usize) {
-        let word = now * NUMBERS as u64 + number as u64;
-        if self.woken.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            self.by.describe(word);
+        let by = Waking { thread: calling_thread::id(), span: calling_thread::span() };
+        if self.woken.compare_exchange(0, CLAIMED, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            self.write_by(&by);
+            self.woken.store(now * NUMBERS as u64 + number as u64, Ordering::Release);
         }
     }
 
-    /// Takes the wake-up that came first since the last call, so that the next one is noted again.
+    /// Takes the wake-up that came first since the last call, and who it was, so that the next one is noted again. One that is
+    /// just being noted counts for the suspension that follows: its caller wakes the task only then.
     #[inline]
-    pub(super) fn take_woken(&self) -> Option<(Woken, Waking)> {
+    pub(super) fn take_woken(&self, by: &mut Waking) -> Option<Woken> {
         let word = self.woken.load(Ordering::Acquire);
-        if word == 0 {
+        if word == 0 || word == CLAIMED {
             return None;
         }
-        let by = self.by.of(word);
-        // Nobody else writes unless it is 0. One that comes from here on counts for the suspension that follows.
+        self.read_by(by);
+        // Nobody else writes, here or there, unless it is 0.
         self.woken.store(0, Ordering::Release);
-        Some((Woken(word), by))
+        Some(Woken(word))
     }
 }
 
-/// Who woke. A waker that was fast enough to set the word, then slow to say who it is, may still write while the next
-/// one would: the tag lets only one write at a time, and says of which word the rest speaks.
+/// Who woke. One thread at a time has it, by the word beside it: atomic only so that all may reach it.
+impl Shared {
+    #[inline]
+    fn write_by(&self, by: &Waking) {
+        let PackedSpan { trace_id, span_id, state } = by.span;
+        if state == 0 {
+            return self.by.store(by.thread, Ordering::Relaxed);
+        }
+        self.by.store(by.thread | HAS_SPAN, Ordering::Relaxed);
+        self.by_span.state.store(state, Ordering::Relaxed);
+        self.by_span.span_id.store(span_id, Ordering::Relaxed);
+        self.by_span.trace_id[0].store(trace_id[0], Ordering::Relaxed);
+        self.by_span.trace_id[1].store(trace_id[1], Ordering::Relaxed);
+    }
+
+    /// Word by word: see [`PackedSpan`].
+    #[inline]
+    fn read_by(&self, by: &mut Waking) {
+        let thread = self.by.load(Ordering::Relaxed);
+        by.thread = thread & !HAS_SPAN;
+        by.span.state = 0;
+        if thread & HAS_SPAN != 0 {
+            by.span.trace_id[0] = self.by_span.trace_id[0].load(Ordering::Relaxed);
+            by.span.trace_id[1] = self.by_span.trace_id[1].load(Ordering::Relaxed);
+            by.span.span_id = self.by_span.span_id.load(Ordering::Relaxed);
+            by.span.state = self.by_span.state.load(Ordering::Relaxed);
+        }
+    }
+}
+
+/// The span of who woke.
 #[derive(Default)]
-#[repr(C)]
-struct By {
-    tag: AtomicU64,
-    thread: AtomicU32,
-    /// [`PackedSpan::state`]; where it says that there is no span, the ids are somebody else's.
-    state: AtomicU64,
-    span_id: AtomicU64,
+struct BySpan {
     trace_id: [AtomicU64; 2],
+    span_id: AtomicU64,
+    state: AtomicU64,
 }
 
-/// No word: a stamp is at least 1, so a word at least 64.
-const WRITING: u64 = 1;
+/// One owner's hold on a [`Shared`], as an `Arc` would be.
+pub(super) struct Owned(NonNull<Shared>);
 
-impl By {
-    #[inline]
-    fn describe(&self, word: u64) {
-        let tag = self.tag.load(Ordering::Relaxed);
-        if tag == WRITING
-            || self.tag.compare_exchange(tag, WRITING, Ordering::Acquire, Ordering::Relaxed).is_err()
-        {
-            return;
-        }
-        // A reader that sees any of the following sees the tag above, too.
-        fence(Ordering::Release);
-        let span = calling_thread::span();
-        self.thread.store(calling_thread::id(), Ordering::Relaxed);
-        self.state.store(span.state, Ordering::Relaxed);
-        if span.state != 0 {
-            self.span_id.store(span.span_id, Ordering::Relaxed);
-            self.trace_id[0].store(span.trace_id[0], Ordering::Relaxed);
-            self.trace_id[1].store(span.trace_id[1], Ordering::Relaxed);
-        }
-        self.tag.store(word, Ordering::Release);
+// SAFETY: what it leads to may be used from all threads and lives until the last owner is gone, who may be on any.
+unsafe impl Send for Owned {}
+// SAFETY: as above.
+unsafe impl Sync for Owned {}
+
+impl Owned {
+    /// The first owner of a new one, with a clone of the runtime's waker.
+    pub(super) fn new(outer: &Waker) -> Self {
+        Self(NonNull::from(Box::leak(Box::new(Shared::new(outer)))))
     }
 
+    pub(super) fn as_ptr(&self) -> *const Shared {
+        self.0.as_ptr()
+    }
+
+    /// Takes back an owner that [`add`](Self::add) has added.
+    ///
+    /// # Safety
+    /// `shared` has an owner more than anybody will give up.
     #[inline]
-    fn of(&self, word: u64) -> Waking {
-        if self.tag.load(Ordering::Acquire) != word {
-            return Waking::NONE;
+    pub(super) unsafe fn from_added(shared: *const Shared) -> Self {
+        // SAFETY: not null, as it is owned.
+        Self(unsafe { NonNull::new_unchecked(shared.cast_mut()) })
+    }
+
+    /// Adds an owner.
+    ///
+    /// # Safety
+    /// `shared` has an owner during the call.
+    #[inline]
+    pub(super) unsafe fn add(shared: *const Shared) {
+        // SAFETY: it lives, by the caller's promise.
+        let before = unsafe { &(*shared).owners }.fetch_add(1, Ordering::Relaxed);
+        // Owners that were forgotten, by the billion; `Arc` ends the program, too.
+        if before > i32::MAX as u32 {
+            process::abort();
         }
-        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-        let span = match load(&self.state) {
-            0 => PackedSpan::NONE,
-            state => PackedSpan {
-                trace_id: [load(&self.trace_id[0]), load(&self.trace_id[1])],
-                span_id: load(&self.span_id),
-                state,
-            },
-        };
-        let waking = Waking { thread: self.thread.load(Ordering::Relaxed), span };
-        fence(Ordering::Acquire);
-        if self.tag.load(Ordering::Relaxed) == word { waking } else { Waking::NONE }
+    }
+}
+
+impl Deref for Owned {
+    type Target = Shared;
+
+    #[inline]
+    fn deref(&self) -> &Shared {
+        // SAFETY: owned.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Owned {
+    #[inline]
+    fn drop(&mut self) {
+        if self.owners.fetch_sub(1, Ordering::Release) == 1 {
+            // What other owners did comes before its end.
+            fence(Ordering::Acquire);
+            // SAFETY: from a box, and nobody has it any more.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        }
     }
 }
 
@@ -201,24 +269,29 @@ impl Waking {
 mod tests {
     use super::*;
 
+    fn take_woken(shared: &Shared) -> Option<(Woken, Waking)> {
+        let mut by = Waking::NONE;
+        shared.take_woken(&mut by).map(|woken| (woken, by))
+    }
+
     #[test]
     fn the_first_wake_up_counts_until_it_is_taken() {
-        let shared = Shared::new(Waker::noop());
-        assert!(shared.take_woken().is_none());
+        let shared = Owned::new(Waker::noop());
+        assert!(take_woken(&shared).is_none());
         shared.stamp(7, 3);
         shared.stamp(9, 4);
-        let (woken, by) = shared.take_woken().expect("woken");
+        let (woken, by) = take_woken(&shared).expect("woken");
         assert_eq!((woken.at(), woken.number()), (7, 3));
         assert_eq!(by.thread, calling_thread::id());
-        assert!(shared.take_woken().is_none());
+        assert!(take_woken(&shared).is_none());
         shared.stamp(9, 63);
-        let (woken, _) = shared.take_woken().expect("woken again");
+        let (woken, _) = take_woken(&shared).expect("woken again");
         assert_eq!((woken.at(), woken.number()), (9, 63));
     }
 
     #[test]
     fn who_woke_is_never_taken_for_another() {
-        let shared = Shared::new(Waker::noop());
+        let shared = Owned::new(Waker::noop());
         const ROUNDS: u64 = if cfg!(miri) { 50 } else { 20_000 };
         std::thread::scope(|scope| {
             let wakers: Vec<_> = (1..=3)
@@ -235,7 +308,7 @@ mod tests {
                 .collect();
             let mut seen = Vec::new();
             while !wakers.iter().all(|waker| waker.is_finished()) {
-                if let Some((woken, by)) = shared.take_woken()
+                if let Some((woken, by)) = take_woken(&shared)
                     && by.thread != 0
                 {
                     seen.push((woken.number(), by.thread));

@@ -26,6 +26,8 @@ const SLOW: u64 = 4;
 const ATTRIBUTES: usize = 32 * 1024;
 /// At most half full, so that searches end soon.
 const INDEX: usize = 2 * ENTRIES;
+/// Bits by which most spans that have no entry are told without a search.
+const SPANS: usize = 4 * ENTRIES;
 
 /// All zero bytes are an empty table.
 pub(super) struct Table {
@@ -39,6 +41,8 @@ pub(super) struct Table {
     without_span: u64,
     /// An entry's number plus one, and above it a part of its key's hash; or 0.
     index: [u32; INDEX],
+    /// The bits of all spans that have an entry.
+    spans: [u64; SPANS / 64],
     entries: [MaybeUninit<Entry>; ENTRIES],
     attributes: [u8; ATTRIBUTES],
 }
@@ -77,7 +81,6 @@ impl Key {
     /// Its place in the index, and a tag.
     #[inline(always)]
     fn hash(&self) -> (usize, u32) {
-        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
         let place = self.place.map_or(0, |place| ptr::from_ref(place).addr() as u64 >> 3);
         let by = self.woken_by.span.span_id ^ u64::from(self.woken_by.thread) << 32;
         let hash = (self.span.span_id ^ place).wrapping_mul(ODD) ^ by.wrapping_mul(ODD).rotate_left(17);
@@ -88,6 +91,16 @@ impl Key {
 
 /// The bits of a word of the index that are no entry's number.
 const TAG: u32 = !(u16::MAX as u32);
+
+/// The golden ratio's: spreads numbers that lie close together.
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A span's bit, and the word of [`Table::spans`] that has it.
+#[inline]
+fn bit_of(span: &PackedSpan) -> (usize, u64) {
+    let bit = (span.span_id.wrapping_mul(ODD) >> (u64::BITS - SPANS.ilog2())) as usize;
+    (bit / 64, 1 << (bit % 64))
+}
 
 impl Sums {
     #[inline]
@@ -111,21 +124,25 @@ impl Table {
         unsafe { Box::<Table>::new_zeroed().assume_init() }
     }
 
-    /// Adds to the entry of a key and attributes.
+    /// Adds to the entry of a key and attributes. Takes from the key what there is no room for.
     #[inline]
-    pub(super) fn add(&mut self, mut key: Key, attributes: &[u8], sums: &Sums) {
+    pub(super) fn add(&mut self, key: &mut Key, attributes: &[u8], sums: &Sums) {
         self.count += sums.count;
         self.nanoseconds += sums.suspended + sums.ready;
+        if self.is_crowded_out(&key.span, sums) {
+            self.give_up_waker(key, sums);
+            self.give_up_span(key, sums);
+        }
         loop {
-            match self.search(&key, attributes) {
+            match self.search(key, attributes) {
                 // SAFETY: entries whose number is in the index have been written.
                 Ok(entry) => return unsafe { self.entries[entry].assume_init_mut() }.sums.add(sums),
                 Err(free) if self.length < ENTRIES_BY_WAKER => {
-                    return self.append(free, key, attributes, *sums);
+                    return self.append(free, key, attributes, sums);
                 }
-                Err(_) if self.give_up_a_part(&mut key, sums) => {}
+                Err(_) if self.give_up_a_part(key, sums) => {}
                 Err(_) if self.length == ENTRIES => return losses::suspension(sums.suspended + sums.ready),
-                Err(free) => return self.append(free, key, attributes, *sums),
+                Err(free) => return self.append(free, key, attributes, sums),
             }
         }
     }
@@ -134,18 +151,37 @@ impl Table {
     #[cold]
     fn give_up_a_part(&mut self, key: &mut Key, sums: &Sums) -> bool {
         if key.woken_by.thread != 0 {
-            key.woken_by = Waking::NONE;
-            self.without_waker += sums.count;
+            self.give_up_waker(key, sums);
             return true;
         }
-        let is_slow = sums.longest.saturating_mul(self.count) >= self.nanoseconds.saturating_mul(SLOW);
-        let limit = if is_slow { ENTRIES_OF_SPANS } else { ENTRIES_OF_ALL };
+        let limit = if self.is_slow(sums) { ENTRIES_OF_SPANS } else { ENTRIES_OF_ALL };
         let gives_up = key.span.state != 0 && self.length >= limit;
         if gives_up {
-            key.span = PackedSpan::NONE;
-            self.without_span += sums.count;
+            self.give_up_span(key, sums);
         }
         gives_up
+    }
+
+    fn give_up_waker(&mut self, key: &mut Key, sums: &Sums) {
+        self.without_waker += if key.woken_by.thread == 0 { 0 } else { sums.count };
+        key.woken_by = Waking::NONE;
+    }
+
+    fn give_up_span(&mut self, key: &mut Key, sums: &Sums) {
+        self.without_span += sums.count;
+        key.span = PackedSpan::NONE;
+    }
+
+    /// [`SLOW`] times as long as the mean of all.
+    fn is_slow(&self, sums: &Sums) -> bool {
+        sums.longest.saturating_mul(self.count) >= self.nanoseconds.saturating_mul(SLOW)
+    }
+
+    /// Whether a span has no entry and won't get one. Most waits are such once a table is full, and need no search.
+    #[inline]
+    fn is_crowded_out(&self, span: &PackedSpan, sums: &Sums) -> bool {
+        let (word, bit) = bit_of(span);
+        self.length >= ENTRIES_OF_ALL && span.state != 0 && self.spans[word] & bit == 0 && !self.is_slow(sums)
     }
 
     /// The entry's number, or where in the index it belongs.
@@ -169,7 +205,7 @@ impl Table {
         }
     }
 
-    fn append(&mut self, (free, tag): (usize, u32), key: Key, attributes: &[u8], sums: Sums) {
+    fn append(&mut self, (free, tag): (usize, u32), key: &Key, attributes: &[u8], sums: &Sums) {
         let start = self.attributes_length;
         let end = start + attributes.len();
         let kept = self.attributes.get_mut(start..end).map(|room| {
@@ -180,7 +216,9 @@ impl Table {
         if kept.is_none() {
             losses::attributes();
         }
-        self.entries[self.length].write(Entry { key, sums, attributes: kept });
+        let (word, bit) = bit_of(&key.span);
+        self.spans[word] |= bit;
+        self.entries[self.length].write(Entry { key: *key, sums: *sums, attributes: kept });
         self.length += 1;
         self.index[free] = tag | self.length as u32;
     }
@@ -209,6 +247,7 @@ impl Table {
         }
         if length > 0 {
             self.index.fill(0);
+            self.spans.fill(0);
             self.length = 0;
             self.attributes_length = 0;
             (self.count, self.nanoseconds) = (0, 0);
@@ -241,14 +280,14 @@ mod tests {
     fn what_is_equal_adds_up_and_what_differs_stays_apart() {
         let mut table = Table::boxed();
         for round in 0..3 {
-            table.add(key(1), b"a", &Sums::one(10 + round, 1, false));
-            table.add(key(1), b"b", &Sums::one(20, 1, false));
-            table.add(key(2), b"", &Sums::one(30, 1, true));
+            table.add(&mut key(1), b"a", &Sums::one(10 + round, 1, false));
+            table.add(&mut key(1), b"b", &Sums::one(20, 1, false));
+            table.add(&mut key(2), b"", &Sums::one(30, 1, true));
         }
         let expected = [(1, b"a".to_vec(), 3, 33), (1, b"b".to_vec(), 3, 60), (2, Vec::new(), 3, 90)];
         assert_eq!(all(&mut table), expected);
         assert_eq!(all(&mut table), []);
-        table.add(key(2), b"c", &Sums::one(1, 1, false));
+        table.add(&mut key(2), b"c", &Sums::one(1, 1, false));
         assert_eq!(all(&mut table), [(2, b"c".to_vec(), 1, 1)]);
     }
 
@@ -263,7 +302,7 @@ mod tests {
         let before = super::super::lost();
         const TURN: u64 = 2 * ENTRIES as u64;
         for number in 0..TURN {
-            table.add(woken(number), b"", &Sums::one(1, 0, false));
+            table.add(&mut woken(number), b"", &Sums::one(1, 0, false));
         }
         assert_eq!(table.length, ENTRIES_BY_WAKER + 1);
         let kept: u64 = all(&mut table).iter().map(|entry| entry.2).sum();
@@ -280,7 +319,7 @@ mod tests {
         const TURN: u64 = 4 * ENTRIES as u64;
         for number in 1..=TURN {
             let time = if number % 50 == 0 { 1000 } else { 10 };
-            table.add(key(number), &[7; 10], &Sums::one(time, 0, false));
+            table.add(&mut key(number), &[7; 10], &Sums::one(time, 0, false));
         }
         let mut all_time = 0;
         table.drain(&mut |suspension| {
@@ -296,12 +335,27 @@ mod tests {
     }
 
     #[test]
+    fn a_full_table_goes_on_with_the_spans_that_it_has() {
+        let mut table = Table::boxed();
+        for number in 1..=2 * ENTRIES as u64 {
+            table.add(&mut key(number), b"", &Sums::one(10, 0, false));
+            table.add(&mut key(number % 500 + 1), b"", &Sums::one(10, 0, false));
+        }
+        let told = all(&mut table);
+        let of_known: u64 =
+            told.iter().filter(|(span, ..)| (1..=500).contains(span)).map(|entry| entry.2).sum();
+        assert_eq!(of_known, 500 + 2 * ENTRIES as u64);
+        table.add(&mut key(ENTRIES as u64), b"", &Sums::one(10, 0, false));
+        assert_eq!(all(&mut table).len(), 1, "an emptied table has room for all");
+    }
+
+    #[test]
     fn what_has_no_room_even_without_its_span_is_lost_and_counted() {
         let mut table = Table::boxed();
         let before = super::super::lost();
         const TURN: u64 = 2 * ENTRIES as u64;
         for number in 0..TURN {
-            table.add(key(number), &number.to_ne_bytes(), &Sums::one(1, 0, false));
+            table.add(&mut key(number), &number.to_ne_bytes(), &Sums::one(1, 0, false));
         }
         assert_eq!(table.length, ENTRIES);
         let kept: u64 = all(&mut table).iter().map(|entry| entry.2).sum();
@@ -315,7 +369,7 @@ mod tests {
         let mut table = Table::boxed();
         let before = super::super::lost();
         for number in 1..=500 {
-            table.add(key(number), &[7; 100], &Sums::one(1, 0, false));
+            table.add(&mut key(number), &[7; 100], &Sums::one(1, 0, false));
         }
         let bare = all(&mut table).iter().filter(|entry| entry.1.is_empty()).count() as u64;
         assert_eq!(bare, 500 - ATTRIBUTES as u64 / 100);

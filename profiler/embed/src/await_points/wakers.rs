@@ -11,10 +11,9 @@
 
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::Arc;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use super::shared::{NUMBERS, Shared};
+use super::shared::{NUMBERS, Owned, Shared};
 use super::watch::Meter;
 use super::{calling_thread, recorder};
 use crate::clock;
@@ -67,7 +66,7 @@ impl<'a> Root<'a> {
         // SAFETY: on the polling thread, for a moment.
         if unsafe { (*self.meter).shared.is_none() } {
             // Foreign code, which might come back here: nothing of the meter is borrowed meanwhile.
-            let new = Arc::new(Shared::new(self.outer));
+            let new = Owned::new(self.outer);
             // SAFETY: as above.
             let superfluous = unsafe {
                 let shared = &mut (*self.meter).shared;
@@ -76,7 +75,7 @@ impl<'a> Root<'a> {
             drop(superfluous);
         }
         // SAFETY: as above.
-        unsafe { (*self.meter).shared.as_ref().map_or(ptr::null(), Arc::as_ptr) }
+        unsafe { (*self.meter).shared.as_ref().map_or(ptr::null(), Owned::as_ptr) }
     }
 
     /// Notes that the poll waits at a place: what is shared, and the branch's number.
@@ -90,7 +89,7 @@ impl<'a> Root<'a> {
         // SAFETY: the root lies in the frame that polls, `low` in an inner one.
         let place = recorder::with(|recorder| unsafe { recorder.finder.find(low, root) }).flatten();
         // SAFETY: `shared` has just made it sure, and on the polling thread no one else has the notes.
-        let number = unsafe { (*shared).notes().add(place) };
+        let number = unsafe { (*shared).notes(&mut (*self.meter).span).add(place) };
         (shared, number)
     }
 }
@@ -107,7 +106,7 @@ unsafe fn clone_poll(data: *const ()) -> RawWaker {
     // SAFETY: on the polling thread; the marker lies in this frame.
     unsafe {
         let (shared, number) = root.note((&raw const marker).addr());
-        Arc::increment_strong_count(shared);
+        Owned::add(shared);
         kept(shared, number)
     }
 }
@@ -151,24 +150,24 @@ fn shared_of(data: *const ()) -> *const Shared {
 }
 
 unsafe fn clone_kept(data: *const ()) -> RawWaker {
-    // SAFETY: the table goes with a share of an `Arc`.
-    unsafe { Arc::increment_strong_count(shared_of(data)) };
+    // SAFETY: the table goes with a share.
+    unsafe { Owned::add(shared_of(data)) };
     RawWaker::new(data, &KEPT)
 }
 
 unsafe fn wake_kept(data: *const ()) {
-    // SAFETY: the table goes with a share of an `Arc`, which this call consumes.
-    let shared = unsafe { Arc::from_raw(shared_of(data)) };
+    // SAFETY: the table goes with a share, which this call consumes.
+    let shared = unsafe { Owned::from_added(shared_of(data)) };
     shared.wake(data.addr() & NUMBER_MASK);
 }
 
 unsafe fn wake_kept_by_ref(data: *const ()) {
-    // SAFETY: the table goes with a share of an `Arc`, which the caller keeps.
+    // SAFETY: the table goes with a share, which the caller keeps.
     let shared = unsafe { &*shared_of(data) };
     shared.wake(data.addr() & NUMBER_MASK);
 }
 
 unsafe fn drop_kept(data: *const ()) {
-    // SAFETY: the table goes with a share of an `Arc`, which this call consumes.
-    drop(unsafe { Arc::from_raw(shared_of(data)) });
+    // SAFETY: the table goes with a share, which this call consumes.
+    drop(unsafe { Owned::from_added(shared_of(data)) });
 }

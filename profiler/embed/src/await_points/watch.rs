@@ -4,12 +4,12 @@ use std::future::Future;
 use std::hint::black_box;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use super::packed_span::PackedSpan;
 use super::recorder;
-use super::shared::{Shared, Waking};
+use super::shared::{Owned, Waking, Woken};
 use super::wakers::{self, Root};
 use crate::clock;
 
@@ -134,49 +134,38 @@ impl<F: Future> Future for Timed<F> {
 /// A watched future's stamps and sums, in [`clock`]'s nanoseconds. Consecutive stretches share their stamps, so that
 /// nothing lies between them.
 #[derive(Default)]
+#[repr(C)]
 pub(super) struct Meter {
-    pub(super) shared: Option<Arc<Shared>>,
-    state: State,
-    first: u64,
+    pub(super) shared: Option<Owned>,
     /// When the latest stretch ended.
     last: u64,
     polled: u64,
     suspended: u64,
     ready: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum State {
-    #[default]
-    New,
-    Polling,
-    Suspended,
-    /// Watched by somebody else, or not at all.
-    Paused,
-    Ended,
+    /// A part of the [notes](super::notes).
+    pub(super) span: PackedSpan,
+    /// Whether the stretch that has begun is a suspension.
+    is_suspended: bool,
 }
 
 impl Meter {
     fn times(&self) -> Times {
-        let Meter { first, last, polled, suspended, ready, .. } = *self;
-        Times { wall: last - first, polled, suspended, ready }
+        let Meter { polled, suspended, ready, .. } = *self;
+        Times { wall: polled + suspended + ready, polled, suspended, ready }
     }
 
     #[inline]
     fn begin_poll(&mut self, outer: &Waker) {
         let now = clock::now().max(self.last);
-        match self.state {
-            State::Suspended => self.resume(now, false),
-            State::New => self.first = now,
-            // What nobody watched is no part of the wall time.
-            State::Polling | State::Paused | State::Ended => self.first += now - self.last,
+        // What nobody watched is no part of the wall time.
+        if self.is_suspended {
+            self.resume(now, false);
         }
         self.last = now;
-        self.state = State::Polling;
         if let Some(shared) = &self.shared {
             if shared.is_for(outer) {
                 // SAFETY: the watch is ours alone, and no poll is on the way.
-                unsafe { shared.notes().begin_poll() };
+                unsafe { shared.notes(&mut self.span).begin_poll() };
             } else {
                 // What leaves have kept goes on to wake as the contract says, unseen by us.
                 self.shared = None;
@@ -188,10 +177,10 @@ impl Meter {
     #[inline]
     fn suspend(&mut self, outer: &Waker) {
         self.end();
-        self.state = State::Suspended;
-        let shared = self.shared.get_or_insert_with(|| Arc::new(Shared::new(outer)));
+        self.is_suspended = true;
+        let shared = self.shared.get_or_insert_with(|| Owned::new(outer));
         // SAFETY: the watch is ours alone again: its poll is over.
-        unsafe { shared.notes().end_poll() };
+        unsafe { shared.notes(&mut self.span).end_poll() };
     }
 
     /// The poll is over for good, or a suspension begins.
@@ -200,13 +189,12 @@ impl Meter {
         let now = clock::now().max(self.last);
         self.polled += now - self.last;
         self.last = now;
-        self.state = State::Ended;
     }
 
     /// The poll that comes isn't watched.
     #[inline]
     fn pause(&mut self) {
-        if self.state == State::Suspended {
+        if self.is_suspended {
             self.stop(false);
         }
     }
@@ -216,30 +204,30 @@ impl Meter {
         let now = clock::now().max(self.last);
         self.resume(now, cancelled);
         self.last = now;
-        self.state = State::Paused;
     }
 
     /// A suspension is over: accounts for it and records it.
     #[inline]
     fn resume(&mut self, now: u64, cancelled: bool) {
+        self.is_suspended = false;
         let Some(shared) = &self.shared else { return };
-        let woken = shared.take_woken();
-        let woken_at = woken.map_or(now, |(woken, _)| woken.at()).clamp(self.last, now);
+        let mut woken_by = Waking::NONE;
+        let woken = shared.take_woken(&mut woken_by);
+        let woken_at = woken.map_or(now, Woken::at).clamp(self.last, now);
         let (suspended, ready) = (woken_at - self.last, now - woken_at);
         self.suspended += suspended;
         self.ready += ready;
         // SAFETY: the watch is ours alone, and no foreign code runs until the notes are let go.
-        let notes = unsafe { shared.notes() };
-        let waited = notes.waited(woken.map(|(woken, _)| woken.number()));
-        let woken_by = woken.map_or(Waking::NONE, |(_, by)| by);
-        let key = recorder::Key { span: waited.span, place: waited.place, woken_by };
-        recorder::record(key, waited.attributes, recorder::Sums::one(suspended, ready, cancelled));
+        let notes = unsafe { shared.notes(&mut self.span) };
+        let waited = notes.waited(woken.map(Woken::number));
+        let mut key = recorder::Key { span: *waited.span, place: waited.place, woken_by };
+        recorder::record(&mut key, waited.attributes, recorder::Sums::one(suspended, ready, cancelled));
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        if self.state == State::Suspended {
+        if self.is_suspended {
             self.stop(true);
         }
     }
@@ -247,6 +235,6 @@ impl Drop for Meter {
 
 impl std::fmt::Debug for Meter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("Meter").field(&self.state).field(&self.times()).finish()
+        formatter.debug_tuple("Meter").field(&self.times()).finish()
     }
 }
