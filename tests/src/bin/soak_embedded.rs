@@ -1,8 +1,8 @@
 //! A service whose spans, stacks and threads are ever new, and what it holds of memory meanwhile.
 //!
-//! A minute has as many windows as a quarter of an hour of a service, as each is a second long instead of fifteen. Each message
-//! has a span of its own, calls take one of 4,096 paths, and 100 threads a second come and go. The work is paced, so that two
-//! variants do the same.
+//! Four minutes have as many windows as an hour of a service, as each is a second long instead of fifteen. Each message has a span
+//! of its own, calls take one of 4,096 paths, and 100 threads a second come and go. The work is paced, so that two variants
+//! do the same.
 //!
 //! Memory is told as it is at the end, when the work is done and the agent still there, and as it was during the later half.
 //!
