@@ -63,7 +63,7 @@ fn in_turn<F: Future<Output = ()>>(make: impl Fn(Arc<Mutex<Option<Waker>>>) -> F
     let mut displace = || {
         for _ in 0..64 {
             at = (at + 64) % others.len();
-            others[at] += 1;
+            others[at] = others[at].wrapping_add(1);
         }
     };
     let waker = tokio_like_waker();

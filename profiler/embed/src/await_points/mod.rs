@@ -32,7 +32,7 @@
 //!
 //! # What it costs
 //!
-//! A suspension costs 50 to 80 ns, its exact chain included: no lock, no allocation after a task's first one, no system call
+//! A suspension costs 50 to 75 ns, its exact chain included: no lock, no allocation after a task's first one, no system call
 //! (`cargo bench -p spanprof --features await-points --bench await_points` tells). A suspended task takes 384 bytes, a
 //! thread that records two tables of some ten kilobytes, or up to 200 KB each if it has a thousand different waits
 //! between two drains. A new chain of functions is walked once, which takes microseconds.

@@ -142,7 +142,7 @@ impl Shared {
     }
 }
 
-/// Who woke. One thread at a time has it, by the word beside it: atomic only so that all may reach it.
+// Who woke. One thread at a time has it, by the word beside it: atomic only so that all may reach it.
 impl Shared {
     #[inline]
     fn write_by(&self, by: &Waking) {

@@ -150,24 +150,24 @@ fn shared_of(data: *const ()) -> *const Shared {
 }
 
 unsafe fn clone_kept(data: *const ()) -> RawWaker {
-    // SAFETY: the table goes with a share.
+    // SAFETY: the table goes with an `Owned`.
     unsafe { Owned::add(shared_of(data)) };
     RawWaker::new(data, &KEPT)
 }
 
 unsafe fn wake_kept(data: *const ()) {
-    // SAFETY: the table goes with a share, which this call consumes.
+    // SAFETY: the table goes with an `Owned`, which this call consumes.
     let shared = unsafe { Owned::from_added(shared_of(data)) };
     shared.wake(data.addr() & NUMBER_MASK);
 }
 
 unsafe fn wake_kept_by_ref(data: *const ()) {
-    // SAFETY: the table goes with a share, which the caller keeps.
+    // SAFETY: the table goes with an `Owned`, which the caller keeps.
     let shared = unsafe { &*shared_of(data) };
     shared.wake(data.addr() & NUMBER_MASK);
 }
 
 unsafe fn drop_kept(data: *const ()) {
-    // SAFETY: the table goes with a share, which this call consumes.
+    // SAFETY: the table goes with an `Owned`, which this call consumes.
     drop(unsafe { Owned::from_added(shared_of(data)) });
 }

@@ -133,6 +133,8 @@ impl<F: Future> Future for Timed<F> {
 
 /// A watched future's stamps and sums, in [`clock`]'s nanoseconds. Consecutive stretches share their stamps, so that
 /// nothing lies between them.
+///
+/// In this order: what is shared is fetched first, and lies where a runtime's task begins.
 #[derive(Default)]
 #[repr(C)]
 pub(super) struct Meter {
@@ -157,10 +159,10 @@ impl Meter {
     #[inline]
     fn begin_poll(&mut self, outer: &Waker) {
         let now = clock::now().max(self.last);
-        // What nobody watched is no part of the wall time.
         if self.is_suspended {
             self.resume(now, false);
         }
+        // What nobody watched is no part of any time.
         self.last = now;
         if let Some(shared) = &self.shared {
             if shared.is_for(outer) {
